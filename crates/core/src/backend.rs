@@ -1,0 +1,253 @@
+//! What a backend is to the engine.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::op::{Documents, Op, Output};
+use crate::tokens::Axes;
+
+/// `Send + Sync` where threads exist; nothing in a browser, whose GPU objects belong to one thread.
+#[cfg(not(target_arch = "wasm32"))]
+pub trait MaybeSendSync: Send + Sync {}
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: Send + Sync + ?Sized> MaybeSendSync for T {}
+/// `Send + Sync` where threads exist; nothing in a browser, whose GPU objects belong to one thread.
+#[cfg(target_arch = "wasm32")]
+pub trait MaybeSendSync {}
+#[cfg(target_arch = "wasm32")]
+impl<T: ?Sized> MaybeSendSync for T {}
+
+/// Kind of backend, as users name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// CPU SIMD; always there.
+    Cpu,
+    /// WebGPU, Vulkan, Metal or DX12 through wgpu.
+    Wgpu,
+    /// NVIDIA GPUs through CUDA.
+    Cuda,
+}
+
+impl BackendKind {
+    /// Lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for BackendKind {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "cpu" => Ok(Self::Cpu),
+            "wgpu" => Ok(Self::Wgpu),
+            "cuda" => Ok(Self::Cuda),
+            other => Err(Error::value("backend", "one of auto, cpu, wgpu, cuda", format!("{other:?}"))),
+        }
+    }
+}
+
+/// Facts about a backend in use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendInfo {
+    /// Kind.
+    pub kind: BackendKind,
+    /// Device name, e.g. the CPU model or GPU.
+    pub device: String,
+    /// SIMD level, capability tier or architecture in use.
+    pub level: String,
+    /// Levels this machine can run, best first.
+    pub levels: Vec<String>,
+    /// Worker threads (CPU) or 0.
+    pub threads: usize,
+}
+
+/// How an operator will be run: printable, decided before anything is launched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Backend that runs it.
+    pub backend: BackendKind,
+    /// Kernel name, e.g. `forward/avx2`.
+    pub kernel: String,
+    /// Tile, threads and other choices, as `(name, value)`.
+    pub choices: Vec<(&'static str, String)>,
+    /// Reasons worth telling, e.g. why a backend was passed over.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.backend, self.kernel)?;
+        for (name, value) in &self.choices {
+            write!(f, " {name}={value}")?;
+        }
+        for note in &self.notes {
+            write!(f, " ({note})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A flag by which a caller stops work under way; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A flag that is not set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the work to stop; it returns `ERR_ABORTED` at its next check.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// `ERR_ABORTED` once cancelled.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Aborted) } else { Ok(()) }
+    }
+}
+
+/// What is known of documents a backend holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResidentMeta {
+    /// Backend that holds them.
+    pub backend: BackendKind,
+    /// Arrangement.
+    pub axes: Axes,
+    /// Embedding dimension.
+    pub dim: usize,
+    /// Storage type.
+    pub dtype: DType,
+    /// Tokens that count.
+    pub kept: usize,
+    /// Bytes held on the device (host memory for the CPU).
+    pub bytes: u64,
+    /// Whether vectors were normalised before they were stored; `normalize` then leaves them as they are.
+    pub normalized: bool,
+}
+
+/// Documents that a backend holds. Dropping the last clone frees them.
+#[derive(Clone)]
+pub struct Resident {
+    meta: ResidentMeta,
+    #[cfg(not(target_arch = "wasm32"))]
+    handle: Arc<dyn Any + Send + Sync>,
+    #[cfg(target_arch = "wasm32")]
+    handle: Arc<dyn Any>,
+}
+
+impl Resident {
+    /// Wraps a backend's own representation.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new<T: Any + Send + Sync>(meta: ResidentMeta, handle: T) -> Self {
+        Self { meta, handle: Arc::new(handle) }
+    }
+
+    /// Wraps a backend's own representation.
+    #[cfg(target_arch = "wasm32")]
+    pub fn new<T: Any>(meta: ResidentMeta, handle: T) -> Self {
+        Self { meta, handle: Arc::new(handle) }
+    }
+
+    /// Facts about the documents.
+    pub fn meta(&self) -> &ResidentMeta {
+        &self.meta
+    }
+
+    /// The backend's representation, or an error when another kind of backend made it.
+    pub fn handle<T: Any>(&self) -> Result<&T> {
+        self.handle.downcast_ref().ok_or_else(|| {
+            Error::value(
+                "D",
+                "documents uploaded by this engine",
+                format!("documents held by {}", self.meta.backend),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for Resident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Resident").field(&self.meta).finish()
+    }
+}
+
+/// Future returned by [`Backend::submit`].
+#[cfg(not(target_arch = "wasm32"))]
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Future returned by [`Backend::submit`].
+#[cfg(target_arch = "wasm32")]
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Work handed to a device; awaiting it reads the result back.
+#[must_use = "a submission does nothing visible until it is awaited"]
+pub struct Submission(BoxFuture<Result<Output>>);
+
+impl Submission {
+    /// Work that is already done.
+    pub fn ready(output: Result<Output>) -> Self {
+        Self(Box::pin(std::future::ready(output)))
+    }
+
+    /// Work whose result arrives later.
+    pub fn pending(future: BoxFuture<Result<Output>>) -> Self {
+        Self(future)
+    }
+
+    /// Blocks until the result is there. Not for browsers, which may only await.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(self) -> Result<Output> {
+        pollster::block_on(self.0)
+    }
+}
+
+impl Future for Submission {
+    type Output = Result<Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// A device that runs operators. Object-safe; it is only ever given validated operators.
+pub trait Backend: MaybeSendSync {
+    /// Facts for `maxsim info` and `explain()`.
+    fn info(&self) -> &BackendInfo;
+
+    /// How `op` would be run; `ERR_UNSUPPORTED` if it cannot be.
+    fn plan(&self, op: &Op<'_>) -> Result<Plan>;
+
+    /// Copies documents to the device. `normalized` records that the vectors have unit length already.
+    fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident>;
+
+    /// Starts `op`. Inputs may be reused as soon as this returns.
+    ///
+    /// GPU backends copy host inputs and return before the device is done. The CPU backend *is* the device: it computes
+    /// here, on its own thread pool, and returns a finished submission.
+    fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission;
+}

@@ -1,0 +1,173 @@
+//! Documents held by an engine: uploaded once, scored many times.
+
+use super::Engine;
+use crate::backend::{BackendKind, Resident};
+use crate::dtype::{DType, DataBuf};
+use crate::error::{Error, Result};
+use crate::op::{Documents, Options, Precision, RetrieveOptions, Scores, TopK};
+use crate::tokens::Tokens;
+
+/// How documents are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CorpusOptions {
+    /// Normalise every token once, now, and queries at search time (default true).
+    pub normalize: bool,
+    /// Storage type; `None` keeps the input's. f32, f16 and bf16.
+    pub storage: Option<DType>,
+    /// Reject NaN and infinity with `ERR_NON_FINITE`.
+    pub validate_finite: bool,
+}
+
+impl Default for CorpusOptions {
+    fn default() -> Self {
+        Self { normalize: true, storage: None, validate_finite: false }
+    }
+}
+
+/// Options of [`Corpus::search`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchOptions {
+    /// Results per query.
+    pub top_k: usize,
+    /// Also return, per hit, the winning document token of every query token.
+    pub explain: bool,
+    /// How exact the products are.
+    pub precision: Precision,
+}
+
+impl SearchOptions {
+    /// The defaults with `top_k` results.
+    pub fn top_k(top_k: usize) -> Self {
+        Self { top_k, explain: false, precision: Precision::Default }
+    }
+
+    /// Sets `explain`.
+    pub fn with_explain(self) -> Self {
+        Self { explain: true, ..self }
+    }
+}
+
+/// Documents held by an engine's backend. Dropping it frees them.
+#[derive(Clone)]
+pub struct Corpus {
+    engine: Engine,
+    resident: Resident,
+    normalize: bool,
+}
+
+impl Engine {
+    /// Uploads documents. What is uploaded: kept as given, converted to `storage` and normalised if asked for.
+    ///
+    /// # Errors
+    /// `ERR_DTYPE` for a storage type that needs scales, `ERR_SHAPE` for `[N, K, L, d]` documents, `ERR_NON_FINITE`
+    /// under `validate_finite`, and the backend's.
+    pub fn corpus(&self, documents: Tokens<'_>, options: CorpusOptions) -> Result<Corpus> {
+        if let crate::tokens::Axes::Grid(..) = documents.axes() {
+            return Err(Error::shape("documents", "rank 2 or 3, or packed", "rank 4"));
+        }
+        crate::op::check_scaled(&documents, "documents", "scales")?;
+        if options.validate_finite {
+            documents.check_finite("documents")?;
+        }
+        let storage = options.storage.unwrap_or(documents.dtype());
+        let quantized = documents.dtype().is_quantized();
+        if (storage != documents.dtype() && (storage.is_quantized() || quantized))
+            || (quantized && options.normalize)
+        {
+            return Err(Error::dtype(
+                "storage",
+                "f32, f16 or bf16 (quantised documents are stored as they are, with normalize = false)",
+                storage.name(),
+            ));
+        }
+        let backend = &self.inner.backends[0];
+        let resident = if options.normalize || storage != documents.dtype() {
+            let mut values = documents.data().to_f32();
+            if options.normalize {
+                for vector in values.chunks_exact_mut(documents.dim()) {
+                    normalize(vector);
+                }
+            }
+            let stored = documents.to_buf().with_data(DataBuf::from_f32(&values, storage))?;
+            drop(values);
+            backend.upload(&Documents::Tokens(stored.as_tokens()), options.normalize)?
+        } else {
+            backend.upload(&Documents::Tokens(documents), false)?
+        };
+        Ok(Corpus { engine: self.clone(), resident, normalize: options.normalize })
+    }
+}
+
+/// `x / max(‖x‖, 1e-6)`.
+fn normalize(vector: &mut [f32]) {
+    let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-6);
+    for x in vector {
+        *x = (f64::from(*x) / norm) as f32;
+    }
+}
+
+impl Corpus {
+    /// Number of documents.
+    pub fn count(&self) -> usize {
+        self.resident.meta().axes.count()
+    }
+
+    /// Embedding dimension.
+    pub fn dim(&self) -> usize {
+        self.resident.meta().dim
+    }
+
+    /// Storage type.
+    pub fn dtype(&self) -> DType {
+        self.resident.meta().dtype
+    }
+
+    /// Bytes held by the backend.
+    pub fn bytes(&self) -> u64 {
+        self.resident.meta().bytes
+    }
+
+    /// Backend that holds the documents.
+    pub fn backend(&self) -> BackendKind {
+        self.resident.meta().backend
+    }
+
+    /// The documents as an operand of any operator.
+    pub fn documents(&self) -> Documents<'_> {
+        Documents::Resident(&self.resident)
+    }
+
+    /// Scores every document: `[Nq, Nd]`, or `[Nd]` for a 2-D query. Queries are normalised if the corpus was.
+    ///
+    /// # Errors
+    /// As [`Engine::maxsim`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn score(&self, q: Tokens<'_>, options: Options) -> Result<Scores> {
+        let options = Options { normalize: self.normalize || options.normalize, ..options };
+        self.engine.maxsim(q, &self.resident, options)
+    }
+
+    /// The best documents of every query.
+    ///
+    /// # Errors
+    /// As [`Engine::retrieve`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn search(&self, q: Tokens<'_>, options: SearchOptions) -> Result<TopK> {
+        let scoring = Options {
+            normalize: self.normalize,
+            argmax: options.explain,
+            precision: options.precision,
+            validate_finite: false,
+        };
+        self.engine.retrieve(
+            q,
+            &self.resident,
+            RetrieveOptions { scoring, ..RetrieveOptions::top_k(options.top_k) },
+        )
+    }
+
+    /// The same corpus with its calls stopped by `cancel`.
+    pub fn with_cancel(&self, cancel: crate::backend::Cancel) -> Self {
+        Self { engine: self.engine.with_cancel(cancel), ..self.clone() }
+    }
+}

@@ -1,0 +1,297 @@
+//! The engine: one entry point per operator over whatever backend was chosen.
+
+mod corpus;
+
+pub use corpus::{Corpus, CorpusOptions, SearchOptions};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::backend::{Backend, BackendInfo, BackendKind, Cancel, Plan};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::ints::Integers;
+use crate::op::{
+    Documents, Forward, Op, Options, Output, Retrieve, RetrieveOptions, Scores, TopK, pack_padded,
+};
+use crate::tokens::Tokens;
+
+struct Inner {
+    backends: Vec<Arc<dyn Backend>>,
+    /// The backend was asked for by name: no moving on to another one.
+    pinned: bool,
+    warnings: bool,
+    warned_unnormalized: AtomicBool,
+    warned_fallback: AtomicBool,
+}
+
+/// Runs operators. Cheap to clone; clones share backends.
+///
+/// Most people get one from `maxsim::Engine::auto()`; [`Engine::new`] is for those who bring their own backends.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+    cancel: Cancel,
+}
+
+impl Engine {
+    /// An engine over `backends`, best first. With several, an operator that one cannot run moves to the next.
+    ///
+    /// # Errors
+    /// `ERR_VALUE` if there are none.
+    pub fn new(backends: Vec<Arc<dyn Backend>>) -> Result<Self> {
+        if backends.is_empty() {
+            return Err(Error::value("backends", "at least one backend", "none"));
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pinned: backends.len() == 1,
+                backends,
+                warnings: true,
+                warned_unnormalized: AtomicBool::new(false),
+                warned_fallback: AtomicBool::new(false),
+            }),
+            cancel: Cancel::new(),
+        })
+    }
+
+    /// The same engine without its one-time warnings.
+    pub fn silent(self) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                backends: self.inner.backends.clone(),
+                pinned: self.inner.pinned,
+                warnings: false,
+                warned_unnormalized: AtomicBool::new(true),
+                warned_fallback: AtomicBool::new(true),
+            }),
+            cancel: self.cancel,
+        }
+    }
+
+    /// The same engine with its calls stopped by `cancel`: they return `ERR_ABORTED` at their next check.
+    pub fn with_cancel(&self, cancel: Cancel) -> Self {
+        Self { inner: self.inner.clone(), cancel }
+    }
+
+    /// Facts about the preferred backend.
+    pub fn info(&self) -> &BackendInfo {
+        self.inner.backends[0].info()
+    }
+
+    /// Facts about all backends, in order of preference.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendInfo> {
+        self.inner.backends.iter().map(|b| b.info())
+    }
+
+    /// How `op` would be run.
+    ///
+    /// # Errors
+    /// Those of validation, and `ERR_UNSUPPORTED` when no backend can.
+    pub fn explain(&self, op: &Op<'_>) -> Result<Plan> {
+        op.validate()?;
+        Ok(self.choose(op)?.1)
+    }
+
+    fn choose(&self, op: &Op<'_>) -> Result<(&Arc<dyn Backend>, Plan)> {
+        let mut refusals: Vec<(BackendKind, Error)> = Vec::new();
+        for backend in &self.inner.backends {
+            match backend.plan(op) {
+                Ok(mut plan) => {
+                    plan.notes.extend(refusals.iter().map(|(kind, error)| format!("not {kind}: {error}")));
+                    if let Some((kind, error)) = refusals.first()
+                        && !self.inner.warned_fallback.swap(true, Ordering::Relaxed)
+                    {
+                        tracing::warn!("{} runs on {}: {kind} cannot ({error})", op.name(), plan.backend);
+                    }
+                    return Ok((backend, plan));
+                }
+                Err(
+                    error @ (Error::Unsupported { .. } | Error::Compile { .. } | Error::DeviceLost { .. }),
+                ) if !self.inner.pinned => {
+                    refusals.push((backend.info().kind, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusals.swap_remove(0).1)
+    }
+
+    /// Validates, chooses a backend and runs `op`.
+    ///
+    /// # Errors
+    /// Those of validation and of the backend.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, op: &Op<'_>) -> Result<Output> {
+        self.prepare(op)?.submit(op, &self.cancel).wait()
+    }
+
+    /// [`run`](Self::run) for callers that may only await. Inputs are read before the first suspension.
+    ///
+    /// # Errors
+    /// Those of validation and of the backend.
+    pub async fn run_async(&self, op: &Op<'_>) -> Result<Output> {
+        self.prepare(op)?.submit(op, &self.cancel).await
+    }
+
+    fn prepare(&self, op: &Op<'_>) -> Result<&Arc<dyn Backend>> {
+        self.cancel.check()?;
+        op.validate()?;
+        self.warn_if_unnormalized(op);
+        Ok(self.choose(op)?.0)
+    }
+
+    fn warn_if_unnormalized(&self, op: &Op<'_>) {
+        let forward = match op {
+            Op::Forward(op) => op,
+            Op::Retrieve(op) => &op.forward,
+        };
+        if forward.options.normalize
+            || !self.inner.warnings
+            || self.inner.warned_unnormalized.load(Ordering::Relaxed)
+        {
+            return;
+        }
+        let d = match &forward.d {
+            Documents::Tokens(d) => Some(d),
+            Documents::Resident(_) => None,
+        };
+        for (tokens, name) in [(Some(&forward.q), "Q"), (d, "D")] {
+            if let Some(norm) = tokens.and_then(unusual_norm)
+                && !self.inner.warned_unnormalized.swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!(
+                    "{name} holds token vectors of norm {norm:.3} and normalize is false; \
+                     late-interaction models expect unit vectors"
+                );
+            }
+        }
+    }
+
+    /// `maxsim`: `Q [Nq,Lq,d] × D [Nd,Ld,d] → [Nq,Nd]`; `D [Nq,K,Ld,d] → [Nq,K]`; packed operands (`maxsim_varlen`) too.
+    ///
+    /// Score `(i, j)` is `Σ_s max_t ⟨Q[i,s], D[j,t]⟩` over kept tokens, in f32 (Khattab & Zaharia 2020). A query token
+    /// without a kept document token adds 0; NaN similarities never win.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE`, `ERR_VALUE`, `ERR_NON_FINITE` (under `validate_finite`), and the backend's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn maxsim<'a>(&self, q: Tokens<'a>, d: impl Into<Documents<'a>>, options: Options) -> Result<Scores> {
+        self.scores(Forward::maxsim(q, d, options))
+    }
+
+    /// `maxsim_pairs`: query `i` with document `i`, `[B,Lq,d] × [B,Ld,d] → [B]`.
+    ///
+    /// # Errors
+    /// As [`maxsim`](Self::maxsim).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn maxsim_pairs<'a>(
+        &self,
+        q: Tokens<'a>,
+        d: impl Into<Documents<'a>>,
+        options: Options,
+    ) -> Result<Scores> {
+        self.scores(Forward::pairs(q, d, options))
+    }
+
+    /// `maxsim_varlen`: every packed query with every packed document, `→ [Nq,Nd]`.
+    ///
+    /// # Errors
+    /// As [`maxsim`](Self::maxsim).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn maxsim_varlen<'a>(
+        &self,
+        q: Tokens<'a>,
+        d: impl Into<Documents<'a>>,
+        options: Options,
+    ) -> Result<Scores> {
+        self.scores(Forward::maxsim(q, d, options))
+    }
+
+    /// `score_pairs`: the listed pairs only, `→ [P]`; order kept, duplicates allowed.
+    ///
+    /// # Errors
+    /// As [`maxsim`](Self::maxsim), and `ERR_INDEX` for an index out of range.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn score_pairs<'a>(
+        &self,
+        q: Tokens<'a>,
+        d: impl Into<Documents<'a>>,
+        pair_q_idx: impl Integers<'a>,
+        pair_d_idx: impl Integers<'a>,
+        options: Options,
+    ) -> Result<Scores> {
+        self.scores(Forward::score_pairs(q, d, pair_q_idx, pair_d_idx, options)?)
+    }
+
+    /// `maxsim_padded`: `queries [B,Lq,d]`, `documents [B,K,Ld,d]`, both with prefix lengths, `→ [B,K]`.
+    ///
+    /// # Errors
+    /// As [`maxsim`](Self::maxsim).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn maxsim_padded(
+        &self,
+        queries: Tokens<'_>,
+        documents: Tokens<'_>,
+        options: Options,
+    ) -> Result<Scores> {
+        if !matches!(documents.axes(), crate::tokens::Axes::Grid(..)) {
+            return Err(Error::shape(
+                "documents",
+                "rank 4 [B, K, Ld, d]",
+                format!("{:?}", documents.shape()),
+            ));
+        }
+        self.scores(Forward::maxsim(queries, documents, options))
+    }
+
+    /// `pack_padded`: see [`pack_padded`].
+    ///
+    /// # Errors
+    /// As [`pack_padded`].
+    pub fn pack_padded(
+        &self,
+        queries: &Tokens<'_>,
+        documents: &Tokens<'_>,
+    ) -> Result<crate::op::PackedPairs> {
+        pack_padded(queries, documents)
+    }
+
+    /// `retrieve`: the `top_k` best documents of every query, `→ [Nq, min(top_k, Nd)]`.
+    ///
+    /// # Errors
+    /// As [`maxsim`](Self::maxsim), and `ERR_VALUE` for `top_k = 0` or `chunk = 0`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn retrieve<'a>(
+        &self,
+        q: Tokens<'a>,
+        d: impl Into<Documents<'a>>,
+        options: RetrieveOptions,
+    ) -> Result<TopK> {
+        match self.run(&Op::Retrieve(Retrieve::new(q, d, options)))? {
+            Output::TopK(top_k) => Ok(top_k),
+            other => unreachable!("retrieve returned {other:?}"),
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn scores(&self, op: Forward<'_>) -> Result<Scores> {
+        match self.run(&Op::Forward(op))? {
+            Output::Scores(scores) => Ok(scores),
+            other => unreachable!("forward returned {other:?}"),
+        }
+    }
+}
+
+/// A norm far from 1 among the first few kept tokens, if there is one.
+fn unusual_norm(tokens: &Tokens<'_>) -> Option<f32> {
+    if tokens.dtype() == DType::E4M3 || tokens.dtype() == DType::I8 {
+        return None;
+    }
+    let rows = (0..tokens.count().min(4)).flat_map(|i| tokens.rows(i).take(4));
+    rows.filter(|&row| tokens.keeps(row)).find_map(|row| {
+        let norm = tokens.vector(row).iter().map(|x| x * x).sum::<f32>().sqrt();
+        // Query weights stretch vectors a little on purpose; a factor of 4 is nobody's intention.
+        (norm > 4.0).then_some(norm)
+    })
+}

@@ -1,0 +1,93 @@
+//! NEON: 4 lanes, 32 registers.
+
+use std::arch::aarch64::*;
+
+#[derive(Clone, Copy)]
+struct Neon;
+
+super::super::instantiate!(
+    Neon, Neon, [16, 10],
+    #[target_feature(enable = "neon")]
+);
+
+// SAFETY (all methods): callers are compiled for NEON and pass valid pointers, as `Simd` demands.
+impl Simd for Neon {
+    const LANES: usize = 4;
+    type F32 = float32x4_t;
+    type I32 = int32x4_t;
+
+    #[inline(always)]
+    unsafe fn zero() -> float32x4_t {
+        unsafe { vdupq_n_f32(0.0) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> float32x4_t {
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> float32x4_t {
+        unsafe { vld1q_f32(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: float32x4_t) {
+        unsafe { vst1q_f32(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vmulq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    unsafe fn max_number(x: float32x4_t, best: float32x4_t) -> float32x4_t {
+        // FMAXNM prefers the number over a quiet NaN.
+        unsafe { vmaxnmq_f32(x, best) }
+    }
+    #[inline(always)]
+    unsafe fn max_with_index(
+        x: float32x4_t,
+        best: float32x4_t,
+        id: i32,
+        index: int32x4_t,
+    ) -> (float32x4_t, int32x4_t) {
+        unsafe {
+            let wins = vcgtq_f32(x, best);
+            (vbslq_f32(wins, x, best), vbslq_s32(wins, vdupq_n_s32(id), index))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_index(from: *const i32) -> int32x4_t {
+        unsafe { vld1q_s32(from) }
+    }
+    #[inline(always)]
+    unsafe fn store_index(to: *mut i32, x: int32x4_t) {
+        unsafe { vst1q_s32(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> float32x4_t {
+        // Without a stable half-precision vector type: move exponent and mantissa into place, then let one multiplication
+        // by 2^112 rebias the exponent; it is exact for subnormals too. Exponent 31 (inf, NaN) is widened by hand.
+        unsafe {
+            let bits = vmovl_u16(vld1_u16(from.cast()));
+            let sign = vshlq_n_u32::<16>(vandq_u32(bits, vdupq_n_u32(0x8000)));
+            let magnitude = vshlq_n_u32::<13>(vandq_u32(bits, vdupq_n_u32(0x7fff)));
+            let finite = vmulq_n_f32(vreinterpretq_f32_u32(magnitude), f32::from_bits(0x7780_0000));
+            let special = vcgeq_u32(magnitude, vdupq_n_u32(0x7c00 << 13));
+            let widened = vorrq_u32(magnitude, vdupq_n_u32(0x7f80_0000));
+            vreinterpretq_f32_u32(vorrq_u32(sign, vbslq_u32(special, widened, vreinterpretq_u32_f32(finite))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> float32x4_t {
+        unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> float32x4_t {
+        unsafe {
+            let bytes = vreinterpret_s8_u32(vdup_n_u32(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Plain Rust: what runs where nothing else does. Four lanes, so that compilers vectorise it when they can.
+
+#[derive(Clone, Copy)]
+struct Generic;
+
+super::instantiate!(Generic, Generic, [4, 4],);
+
+const LANES: usize = 4;
+
+// SAFETY (all methods): plain loads and stores through pointers that `Simd` says are valid for `LANES` elements.
+impl Simd for Generic {
+    const LANES: usize = LANES;
+    type F32 = [f32; LANES];
+    type I32 = [i32; LANES];
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; LANES] {
+        [0.0; LANES]
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; LANES] {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; LANES] {
+        unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: [f32; LANES]) {
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        // Not f32::mul_add: without the instruction that is a call into libm.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn max_number(x: [f32; LANES], best: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| if x[i] > best[i] { x[i] } else { best[i] })
+    }
+    #[inline(always)]
+    unsafe fn max_with_index(
+        x: [f32; LANES],
+        best: [f32; LANES],
+        id: i32,
+        index: [i32; LANES],
+    ) -> ([f32; LANES], [i32; LANES]) {
+        (
+            std::array::from_fn(|i| if x[i] > best[i] { x[i] } else { best[i] }),
+            std::array::from_fn(|i| if x[i] > best[i] { id } else { index[i] }),
+        )
+    }
+    #[inline(always)]
+    unsafe fn load_index(from: *const i32) -> [i32; LANES] {
+        unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_index(to: *mut i32, x: [i32; LANES]) {
+        unsafe { to.cast::<[i32; LANES]>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> [f32; LANES] {
+        unsafe { from.cast::<[f16; LANES]>().read_unaligned() }.map(f16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> [f32; LANES] {
+        unsafe { from.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> [f32; LANES] {
+        unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from)
+    }
+}

@@ -1,0 +1,85 @@
+//! AVX2 + FMA + F16C: 8 lanes, 16 registers, two FMAs a cycle on every core since Haswell and Zen 2.
+
+use std::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+struct Avx2;
+
+// Twelve accumulators hide the FMA latency (4–5 cycles × 2 units) and leave registers for operands.
+super::super::instantiate!(
+    Avx2, Avx2, [12, 6],
+    #[target_feature(enable = "avx2,fma,f16c")]
+);
+
+// SAFETY (all methods): callers are compiled for AVX2, FMA and F16C and pass valid pointers, as `Simd` demands.
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    type F32 = __m256;
+    type I32 = __m256i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: __m256) {
+        unsafe { _mm256_storeu_ps(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max_number(x: __m256, best: __m256) -> __m256 {
+        // VMAXPS returns its second operand when either is NaN.
+        unsafe { _mm256_max_ps(x, best) }
+    }
+    #[inline(always)]
+    unsafe fn max_with_index(x: __m256, best: __m256, id: i32, index: __m256i) -> (__m256, __m256i) {
+        unsafe {
+            let wins = _mm256_cmp_ps::<_CMP_GT_OQ>(x, best);
+            let index = _mm256_blendv_ps(
+                _mm256_castsi256_ps(index),
+                _mm256_castsi256_ps(_mm256_set1_epi32(id)),
+                wins,
+            );
+            (_mm256_blendv_ps(best, x, wins), _mm256_castps_si256(index))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_index(from: *const i32) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_index(to: *mut i32, x: __m256i) {
+        unsafe { _mm256_storeu_si256(to.cast(), x) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> __m256 {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> __m256 {
+        // bf16 is the upper half of an f32.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+}

@@ -1,0 +1,175 @@
+//! Documents as the CPU reads them: borrowed tokens, or tokens held since an upload.
+
+use maxsim_core::{Backend, DataRef, Documents, Resident, Result, Tokens};
+
+use crate::arch::Kernels;
+use crate::norm::inverse_norm;
+
+/// What [`Backend::upload`] stores on the CPU.
+pub(crate) type Held = maxsim_core::TokensBuf;
+
+/// The tokens behind an operand, and whether `normalize` still has work to do on them.
+pub(crate) fn tokens<'a>(documents: &'a Documents<'a>) -> Result<(Tokens<'a>, bool)> {
+    match documents {
+        Documents::Tokens(tokens) => Ok((tokens.clone(), false)),
+        Documents::Resident(resident) => held(resident),
+        other => Err(unsupported(other)),
+    }
+}
+
+fn held(resident: &Resident) -> Result<(Tokens<'_>, bool)> {
+    Ok((resident.handle::<Held>()?.as_tokens(), resident.meta().normalized))
+}
+
+fn unsupported(documents: &Documents<'_>) -> maxsim_core::Error {
+    maxsim_core::Error::Unsupported {
+        what: format!("documents of kind {documents:?}"),
+        hint: "give token vectors".into(),
+    }
+}
+
+/// Rows of a document in the kernels' form: f32, contiguous, masked rows left out.
+pub(crate) struct Block<'a> {
+    pub(crate) rows: &'a [f32],
+    pub(crate) scales: &'a [f32],
+    pub(crate) ids: &'a [i32],
+}
+
+/// Memory for the block at hand.
+#[derive(Default)]
+pub(crate) struct BlockScratch {
+    rows: Vec<f32>,
+    scales: Vec<f32>,
+    ids: Vec<i32>,
+}
+
+/// How documents are brought to the kernels.
+pub(crate) struct Reader<'a> {
+    tokens: &'a Tokens<'a>,
+    normalize: bool,
+    kernels: &'static Kernels,
+    /// Rows per block: a multiple of the tile.
+    block: usize,
+}
+
+/// A block stays in the first-level cache beside the query panel.
+const BLOCK_BYTES: usize = 24 << 10;
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(tokens: &'a Tokens<'a>, normalize: bool, kernels: &'static Kernels) -> Self {
+        let rows = BLOCK_BYTES / (4 * tokens.dim());
+        Self { tokens, normalize, kernels, block: (rows / kernels.rows).max(1) * kernels.rows }
+    }
+
+    /// Calls `each` for the blocks of document `j`, in order.
+    pub(crate) fn blocks(&self, j: usize, scratch: &mut BlockScratch, mut each: impl FnMut(Block<'_>)) {
+        let tokens = self.tokens;
+        let rows = tokens.rows(j);
+        let first = rows.start;
+        match tokens.mask() {
+            None => {
+                let mut at = rows.start;
+                while at < rows.end {
+                    let end = self.block_end(at, rows.end);
+                    scratch.ids.clear();
+                    scratch.ids.extend((at - first) as i32..(end - first) as i32);
+                    self.read(scratch, first, Some(at));
+                    each(self.block(scratch, Some(at)));
+                    at = end;
+                }
+            }
+            Some(mask) => {
+                let mut kept = mask[rows.clone()]
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, keep)| **keep != 0)
+                    .map(|(t, _)| t as i32)
+                    .peekable();
+                while kept.peek().is_some() {
+                    scratch.ids.clear();
+                    scratch.ids.extend(kept.by_ref().take(self.block));
+                    self.read(scratch, first, None);
+                    each(self.block(scratch, None));
+                }
+            }
+        }
+    }
+
+    /// Blocks of `self.block` rows; the last takes what is left, so that it is never shorter than a block.
+    fn block_end(&self, at: usize, end: usize) -> usize {
+        if end - at >= 2 * self.block { at + self.block } else { end }
+    }
+
+    /// Fills the scratch for the rows in `scratch.ids`, counted from `first`; `contiguous` is the first row if they follow
+    /// each other.
+    fn read(&self, scratch: &mut BlockScratch, first: usize, contiguous: Option<usize>) {
+        let dim = self.tokens.dim();
+        let BlockScratch { rows, scales, ids } = scratch;
+        if !matches!((self.tokens.data(), contiguous), (DataRef::F32(_), Some(_))) {
+            rows.resize(ids.len() * dim, 0.0);
+            match contiguous {
+                Some(at) => self.widen(at * dim..(at + ids.len()) * dim, rows),
+                None => {
+                    for (row, &id) in rows.chunks_exact_mut(dim).zip(ids.iter()) {
+                        let at = first + id as usize;
+                        self.widen(at * dim..(at + 1) * dim, row);
+                    }
+                }
+            }
+        }
+        scales.clear();
+        let scale = |id: &i32| self.tokens.scales().map_or(1.0, |s| s.get(first + *id as usize));
+        scales.extend(ids.iter().map(scale));
+        if self.normalize {
+            let rows = match (self.tokens.data(), contiguous) {
+                (DataRef::F32(data), Some(at)) => &data[at * dim..(at + ids.len()) * dim],
+                _ => &rows[..],
+            };
+            for (scale, row) in scales.iter_mut().zip(rows.chunks_exact(dim)) {
+                *scale = inverse_norm(row, *scale, self.kernels);
+            }
+        }
+    }
+
+    fn widen(&self, elements: std::ops::Range<usize>, to: &mut [f32]) {
+        // SAFETY: `kernels` exist only for levels this machine runs.
+        unsafe {
+            match self.tokens.data().slice(elements) {
+                DataRef::F32(from) => to.copy_from_slice(from),
+                DataRef::F16(from) => (self.kernels.widen_f16)(from, to),
+                DataRef::BF16(from) => (self.kernels.widen_bf16)(from, to),
+                DataRef::E4M3(from) => (self.kernels.widen_e4m3)(from, to),
+                DataRef::I8(from) => (self.kernels.widen_i8)(from, to),
+            }
+        }
+    }
+
+    fn block<'s>(&'s self, scratch: &'s BlockScratch, contiguous: Option<usize>) -> Block<'s> {
+        let dim = self.tokens.dim();
+        let rows = match (self.tokens.data(), contiguous) {
+            (DataRef::F32(data), Some(at)) => &data[at * dim..(at + scratch.ids.len()) * dim],
+            _ => &scratch.rows[..scratch.ids.len() * dim],
+        };
+        Block { rows, scales: &scratch.scales, ids: &scratch.ids }
+    }
+}
+
+/// Facts the engine keeps about uploaded documents.
+pub(crate) fn upload(backend: &dyn Backend, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
+    let tokens = match documents {
+        Documents::Tokens(tokens) => tokens,
+        Documents::Resident(resident) => return Ok((*resident).clone()),
+        other => return Err(unsupported(other)),
+    };
+    let held = tokens.to_buf();
+    let meta = maxsim_core::ResidentMeta {
+        backend: backend.info().kind,
+        axes: tokens.axes(),
+        dim: tokens.dim(),
+        dtype: tokens.dtype(),
+        kept: tokens.kept(),
+        bytes: held.bytes() as u64,
+        normalized,
+    };
+    Ok(Resident::new(meta, held))
+}

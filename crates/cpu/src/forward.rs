@@ -1,0 +1,330 @@
+//! The scoring operator on the CPU: which query panels meet which documents, on which thread.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use maxsim_core::{Argmax, Cancel, Forward, Pairing, Result, Scores, Tokens};
+
+use crate::arch::Kernels;
+use crate::documents::{self, BlockScratch, Reader};
+use crate::kernel::forward::Tile;
+use crate::pack::{Packed, Panel, panels_of};
+use crate::threads::Threads;
+
+/// f32 values of packed queries that are scored together (1 MiB): documents are read once per group, and the group stays
+/// in the second-level cache.
+const GROUP: usize = 256 << 10;
+
+/// Scores and winners, written from several threads, each element by one of them.
+struct Results {
+    scores: Vec<AtomicU32>,
+    argmax: Option<(Argmax, Vec<AtomicI32>)>,
+}
+
+impl Results {
+    fn new(op: &Forward<'_>) -> Self {
+        let argmax = op.options.argmax.then(|| {
+            let argmax = op.empty_argmax();
+            let values = argmax.values.iter().map(|_| AtomicI32::new(-1)).collect();
+            (argmax, values)
+        });
+        Self { scores: (0..op.pair_count()).map(|_| AtomicU32::new(0)).collect(), argmax }
+    }
+
+    fn finish(self, op: &Forward<'_>) -> Scores {
+        Scores {
+            values: self.scores.into_iter().map(|s| f32::from_bits(s.into_inner())).collect(),
+            shape: op.output_shape(),
+            argmax: self.argmax.map(|(mut argmax, values)| {
+                argmax.values = values.into_iter().map(AtomicI32::into_inner).collect();
+                argmax
+            }),
+        }
+    }
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    block: BlockScratch,
+    packed: Packed,
+    best: Vec<f32>,
+    index: Vec<i32>,
+}
+
+/// What all tasks share.
+struct Job<'a> {
+    op: &'a Forward<'a>,
+    reader: Reader<'a>,
+    kernels: &'static Kernels,
+    results: Results,
+    cancel: &'a Cancel,
+}
+
+impl Job<'_> {
+    /// Maxima of all lanes of `packed` over document `j`, left in `best` (and `index`).
+    fn maxima(
+        &self,
+        packed: &Packed,
+        j: usize,
+        block: &mut BlockScratch,
+        best: &mut Vec<f32>,
+        index: &mut Vec<i32>,
+    ) {
+        let dim = self.op.q.dim();
+        let kernels = self.kernels;
+        let argmax = self.results.argmax.is_some();
+        best.clear();
+        best.resize(packed.lanes(), f32::NEG_INFINITY);
+        index.clear();
+        index.resize(if argmax { packed.lanes() } else { 0 }, -1);
+        self.reader.blocks(j, block, |block| {
+            for p in 0..packed.panels.len() {
+                let (panel, lanes) = packed.panel(p, dim, kernels);
+                let index = if argmax { &mut index[lanes.clone()] } else { &mut [][..] };
+                let mut tile = Tile::new(
+                    kernels.lanes,
+                    panel,
+                    packed.panels[p].vectors,
+                    block.rows,
+                    dim,
+                    block.scales,
+                    block.ids,
+                    &mut best[lanes],
+                    index,
+                );
+                // SAFETY: `kernels` exist only for levels this machine runs; `index` is not empty when winners are tracked.
+                unsafe {
+                    if argmax { (kernels.forward_argmax)(&mut tile) } else { (kernels.forward)(&mut tile) }
+                }
+            }
+        });
+    }
+
+    /// Adds the maxima of panel `p` to `sum` in token order and notes the winners of `pair`.
+    fn add_panel(
+        &self,
+        packed: &Packed,
+        p: usize,
+        best: &[f32],
+        index: &[i32],
+        pair: usize,
+        sum: f64,
+    ) -> f64 {
+        let panel = packed.panels[p];
+        let (_, lanes) = packed.panel(p, self.op.q.dim(), self.kernels);
+        let slots = self.results.argmax.as_ref().map(|(argmax, values)| (argmax.range(pair).start, values));
+        let mut sum = sum;
+        for (t, lane) in lanes.take(panel.tokens).enumerate() {
+            // A lane still at -inf has no winner; a NaN factor marks a masked or NaN query token; inf · 0 is a token of
+            // infinite norm, whose similarities are all NaN.
+            let contribution = f64::from(best[lane]) * f64::from(packed.factors[lane]);
+            if best[lane] == f32::NEG_INFINITY || contribution.is_nan() {
+                continue;
+            }
+            sum += contribution;
+            if let Some((start, values)) = slots {
+                values[start + panel.token + t].store(index[lane], Ordering::Relaxed);
+            }
+        }
+        sum
+    }
+
+    fn store(&self, pair: usize, sum: f64) {
+        self.results.scores[pair].store((sum as f32).to_bits(), Ordering::Relaxed);
+    }
+
+    /// Scores document `j` for every query whose panels are all in `packed`; `pair_of` gives the place in the result.
+    fn score(&self, scratch: &mut Scratch, packed: &Packed, j: usize, pair_of: impl Fn(usize) -> usize) {
+        let Scratch { block, best, index, .. } = scratch;
+        self.maxima(packed, j, block, best, index);
+        let mut p = 0;
+        while p < packed.panels.len() {
+            let query = packed.panels[p].query;
+            let pair = pair_of(query);
+            let mut sum = 0.0;
+            while p < packed.panels.len() && packed.panels[p].query == query {
+                sum = self.add_panel(packed, p, best, index, pair, sum);
+                p += 1;
+            }
+            self.store(pair, sum);
+        }
+    }
+}
+
+/// Runs a validated operator.
+pub(crate) fn forward(
+    op: &Forward<'_>,
+    kernels: &'static Kernels,
+    threads: &Threads,
+    cancel: &Cancel,
+) -> Result<Scores> {
+    let (tokens, normalized) = documents::tokens(&op.d)?;
+    forward_tokens(op, &tokens, normalized, kernels, threads, cancel)
+}
+
+/// The same with the documents at hand; `normalized` says that they have unit length already.
+pub(crate) fn forward_tokens(
+    op: &Forward<'_>,
+    tokens: &Tokens<'_>,
+    normalized: bool,
+    kernels: &'static Kernels,
+    threads: &Threads,
+    cancel: &Cancel,
+) -> Result<Scores> {
+    let reader = Reader::new(tokens, op.options.normalize && !normalized, kernels);
+    let job = Job { op, reader, kernels, results: Results::new(op), cancel };
+    if op.pair_count() > 0 {
+        match op.pairing {
+            Pairing::Cross => cross(&job, threads)?,
+            Pairing::Grouped { .. } | Pairing::List { .. } => listed(&job, threads)?,
+        }
+    }
+    Ok(job.results.finish(op))
+}
+
+/// Runs of consecutive queries whose panels together stay below `limit` values; at least one query each.
+fn groups(q: &Tokens<'_>, limit: usize, kernels: &Kernels) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut size = 0;
+    for i in 0..q.count() {
+        let here: usize = panels_of(q, i, kernels).map(|p| Packed::size(p, q.dim(), kernels)).sum();
+        match groups.last_mut() {
+            Some(group) if size + here <= limit => {
+                group.end = i + 1;
+                size += here;
+            }
+            _ => {
+                groups.push(i..i + 1);
+                size = here;
+            }
+        }
+    }
+    groups
+}
+
+/// Every query with every document.
+fn cross(job: &Job<'_>, threads: &Threads) -> Result<()> {
+    let op = job.op;
+    let (q, documents) = (&op.q, op.d.count());
+    let pack = |packed: &mut Packed, queries: Range<usize>| {
+        let panels = queries.flat_map(|i| panels_of(q, i, job.kernels));
+        packed.pack(q, panels, op.options.normalize, job.kernels);
+    };
+    let workers = threads.count();
+    if documents >= 4 * workers || q.count() == 1 {
+        // Enough documents to share out: one group of queries at a time.
+        let chunk = documents.div_ceil(8 * workers).clamp(1, 64);
+        let mut packed = Packed::default();
+        for group in groups(q, GROUP, job.kernels) {
+            let panels: Vec<Panel> = group.clone().flat_map(|i| panels_of(q, i, job.kernels)).collect();
+            let size: usize = panels.iter().map(|&p| Packed::size(p, q.dim(), job.kernels)).sum();
+            if size > 4 * GROUP || documents < workers {
+                // One query too long to be packed at once, or too few documents to keep all threads busy.
+                long_query(job, threads, &panels)?;
+                continue;
+            }
+            pack(&mut packed, group);
+            threads.run(documents.div_ceil(chunk), Scratch::default, |scratch, task| {
+                job.cancel.check()?;
+                for j in task * chunk..((task + 1) * chunk).min(documents) {
+                    job.score(scratch, &packed, j, |i| i * documents + j);
+                }
+                Ok(())
+            })?;
+        }
+        return Ok(());
+    }
+    // Many queries, few documents: share out the queries.
+    let limit = GROUP.min((q.slots() * q.dim()).div_ceil(4 * workers));
+    let groups = groups(q, limit, job.kernels);
+    threads.run(groups.len(), Scratch::default, |scratch, task| {
+        job.cancel.check()?;
+        let mut packed = std::mem::take(&mut scratch.packed);
+        pack(&mut packed, groups[task].clone());
+        for j in 0..documents {
+            job.score(scratch, &packed, j, |i| i * documents + j);
+        }
+        scratch.packed = packed;
+        Ok(())
+    })
+}
+
+/// One query whose panels are shared out among the threads; sums are made afterwards, in token order.
+fn long_query(job: &Job<'_>, threads: &Threads, panels: &[Panel]) -> Result<()> {
+    let op = job.op;
+    let documents = op.d.count();
+    let query = panels.first().map_or(0, |p| p.query);
+    let mut sums = vec![0f64; documents];
+    let widest = job.kernels.vectors * job.kernels.lanes;
+    let run = (GROUP / (widest * op.q.dim())).clamp(1, panels.len().div_ceil(threads.count()).max(1));
+    for runs in panels.chunks(run * threads.count()) {
+        let packs: Vec<Packed> = runs
+            .chunks(run)
+            .map(|panels| {
+                let mut packed = Packed::default();
+                packed.pack(&op.q, panels.iter().copied(), op.options.normalize, job.kernels);
+                packed
+            })
+            .collect();
+        // A bounded number of documents at a time keeps the maxima in waiting small.
+        let wave = 4 * threads.count();
+        for first in (0..documents).step_by(wave) {
+            let here = wave.min(documents - first);
+            let maxima = threads.map(here * packs.len(), Scratch::default, |scratch, task| {
+                job.cancel.check()?;
+                let Scratch { block, best, index, .. } = scratch;
+                job.maxima(&packs[task % packs.len()], first + task / packs.len(), block, best, index);
+                Ok((std::mem::take(best), std::mem::take(index)))
+            })?;
+            for (task, (best, index)) in maxima.into_iter().enumerate() {
+                let (j, packed) = (first + task / packs.len(), &packs[task % packs.len()]);
+                for p in 0..packed.panels.len() {
+                    sums[j] = job.add_panel(packed, p, &best, &index, query * documents + j, sums[j]);
+                }
+            }
+        }
+    }
+    for (j, sum) in sums.into_iter().enumerate() {
+        job.store(query * documents + j, sum);
+    }
+    Ok(())
+}
+
+/// Pairs of one query that a task scores at most: packing a query costs about as much as scoring one short document.
+const PAIRS: usize = 64;
+
+/// Pairs that share queries but not documents: sorted by query, so that each is packed once per run of its pairs.
+fn listed(job: &Job<'_>, threads: &Threads) -> Result<()> {
+    let op = job.op;
+    let mut order: Vec<u32> = (0..op.pair_count() as u32).collect();
+    order.sort_by_key(|&p| op.pair(p as usize).0);
+    let most = op.pair_count().div_ceil(4 * threads.count()).clamp(1, PAIRS);
+    let runs: Vec<&[u32]> = order
+        .chunk_by(|&a, &b| op.pair(a as usize).0 == op.pair(b as usize).0)
+        .flat_map(|same_query| same_query.chunks(most))
+        .collect();
+    threads.run(runs.len(), Scratch::default, |scratch, task| {
+        job.cancel.check()?;
+        let query = op.pair(runs[task][0] as usize).0;
+        let mut packed = std::mem::take(&mut scratch.packed);
+        let panels: Vec<Panel> = panels_of(&op.q, query, job.kernels).collect();
+        let mut sums = vec![0f64; runs[task].len()];
+        let run = (GROUP / (job.kernels.vectors * job.kernels.lanes * op.q.dim())).max(1);
+        for panels in panels.chunks(run) {
+            packed.pack(&op.q, panels.iter().copied(), op.options.normalize, job.kernels);
+            for (sum, &pair) in sums.iter_mut().zip(runs[task]) {
+                let Scratch { block, best, index, .. } = scratch;
+                job.maxima(&packed, op.pair(pair as usize).1, block, best, index);
+                for p in 0..packed.panels.len() {
+                    *sum = job.add_panel(&packed, p, best, index, pair as usize, *sum);
+                }
+            }
+        }
+        for (sum, &pair) in sums.into_iter().zip(runs[task]) {
+            job.store(pair as usize, sum);
+        }
+        scratch.packed = packed;
+        Ok(())
+    })
+}

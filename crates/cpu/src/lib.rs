@@ -1,0 +1,20 @@
+//! The CPU backend of `maxsim`: fused MaxSim kernels that never build the similarity tensor.
+//!
+//! - [`CpuBackend`] runs operators on a pool of threads at one SIMD [`Level`].
+//! - `arch/` has a folder per instruction set; `kernel/` has the kernels, written once over a vector trait.
+//! - One file per operator (`forward`, `retrieve`) decides what meets what on which thread; `pack` and `documents` bring
+//!   queries and documents into the kernels' form.
+
+mod arch;
+mod backend;
+mod documents;
+mod forward;
+mod kernel;
+mod level;
+mod norm;
+mod pack;
+mod retrieve;
+mod threads;
+
+pub use backend::{CpuBackend, CpuOptions};
+pub use level::Level;

@@ -1,0 +1,112 @@
+//! Top-k on the CPU: score a chunk of documents, keep the best, go on.
+
+use std::cmp::Ordering;
+
+use maxsim_core::{Cancel, Forward, Options, Result, Retrieve, Scores, TopK};
+
+use crate::arch::Kernels;
+use crate::documents;
+use crate::forward::{forward, forward_tokens};
+use crate::threads::Threads;
+
+/// Scores held at a time where the caller named no chunk (4 MiB).
+const SCORES: usize = 1 << 20;
+
+/// A candidate: score and document.
+type Hit = (f32, u32);
+
+/// Result order: better score first, lower index among equals.
+fn rank(largest: bool, a: &Hit, b: &Hit) -> Ordering {
+    let by_score = if largest { b.0.partial_cmp(&a.0) } else { a.0.partial_cmp(&b.0) };
+    // Scores are never NaN: NaN similarities lose, and -inf ones do not count.
+    by_score.unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
+}
+
+/// Runs a validated operator.
+pub(crate) fn retrieve(
+    op: &Retrieve<'_>,
+    kernels: &'static Kernels,
+    threads: &Threads,
+    cancel: &Cancel,
+) -> Result<TopK> {
+    let (tokens, normalized) = documents::tokens(&op.forward.d)?;
+    let queries = op.forward.q.count();
+    let (documents, width, largest) = (tokens.count(), op.width(), op.options.largest);
+    let chunk = op.options.chunk.unwrap_or_else(|| (SCORES / queries.max(1)).max(64));
+    let scoring = Options { argmax: false, validate_finite: false, ..op.forward.options };
+    let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries];
+    for first in (0..documents).step_by(chunk) {
+        let last = documents.min(first + chunk);
+        let slice = tokens.sequences(first..last);
+        let chunk_op = Forward::maxsim(op.forward.q.clone(), slice.clone(), scoring);
+        let scores = forward_tokens(&chunk_op, &slice, normalized, kernels, threads, cancel)?;
+        let kept = threads.map(
+            queries,
+            || (),
+            |(), i| {
+                let row = &scores.values[i * (last - first)..(i + 1) * (last - first)];
+                Ok(select(&best[i], row, first as u32, width, largest))
+            },
+        )?;
+        best = kept;
+    }
+    let mut result = TopK {
+        scores: Vec::with_capacity(queries * width),
+        indices: Vec::with_capacity(queries * width),
+        shape: op.output_shape(),
+        argmax: None,
+    };
+    for hits in &mut best {
+        hits.sort_unstable_by(|a, b| rank(largest, a, b));
+        result.scores.extend(hits.iter().map(|h| h.0));
+        result.indices.extend(hits.iter().map(|h| h.1));
+    }
+    if op.forward.options.argmax {
+        result.argmax = explain(op, &result, kernels, threads, cancel)?.argmax;
+    }
+    Ok(result)
+}
+
+/// The `width` best of the hits so far and a new row of scores, in any order.
+fn select(so_far: &[Hit], row: &[f32], first: u32, width: usize, largest: bool) -> Vec<Hit> {
+    let mut hits = so_far.to_vec();
+    // Once `width` hits are there, a document must beat the worst of them; most do not, and cost one comparison.
+    let mut bar: Option<Hit> = None;
+    for (offset, &score) in row.iter().enumerate() {
+        let hit = (score, first + offset as u32);
+        if hits.len() >= width && bar.is_some_and(|bar| rank(largest, &hit, &bar).is_gt()) {
+            continue;
+        }
+        hits.push(hit);
+        if hits.len() >= 2 * width {
+            hits.select_nth_unstable_by(width - 1, |a, b| rank(largest, a, b));
+            hits.truncate(width);
+            bar = hits.last().copied();
+        }
+    }
+    if hits.len() > width {
+        hits.select_nth_unstable_by(width - 1, |a, b| rank(largest, a, b));
+        hits.truncate(width);
+    }
+    hits
+}
+
+/// Winners of every hit, by scoring just the hits again.
+fn explain(
+    op: &Retrieve<'_>,
+    result: &TopK,
+    kernels: &'static Kernels,
+    threads: &Threads,
+    cancel: &Cancel,
+) -> Result<Scores> {
+    let q_idx: Vec<u32> =
+        (0..op.forward.q.count() as u32).flat_map(|i| std::iter::repeat_n(i, op.width())).collect();
+    let pairs = Forward::score_pairs(
+        op.forward.q.clone(),
+        op.forward.d.clone(),
+        q_idx,
+        result.indices.clone(),
+        op.forward.options,
+    )?;
+    forward(&pairs, kernels, threads, cancel)
+}
