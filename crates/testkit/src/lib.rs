@@ -1,0 +1,3 @@
+//! Test support of `maxsim`.
+
+pub mod fixture;
