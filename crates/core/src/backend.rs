@@ -219,10 +219,27 @@ impl Submission {
         Self(future)
     }
 
-    /// Blocks until the result is there. Not for browsers, which may only await.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// Blocks until the result is there.
+    ///
+    /// # Errors
+    /// Those of the work. In WebAssembly, which may not block, `ERR_UNSUPPORTED` unless the result is there already.
     pub fn wait(self) -> Result<Output> {
-        pollster::block_on(self.0)
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            pollster::block_on(self.0)
+        }
+        #[cfg(target_arch = "wasm32")]
+        {
+            let mut future = self.0;
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            match future.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(output) => output,
+                std::task::Poll::Pending => Err(Error::Unsupported {
+                    what: "waiting for a GPU in WebAssembly".into(),
+                    hint: "await run_async()".into(),
+                }),
+            }
+        }
     }
 }
 

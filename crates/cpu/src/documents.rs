@@ -1,8 +1,9 @@
 //! Documents as the CPU reads them: borrowed tokens, or tokens held since an upload.
 
-use maxsim_core::{Backend, DataRef, Documents, Resident, Result, Tokens};
+use maxsim_core::{Backend, DType, DataRef, Documents, Resident, Result, Tokens};
 
 use crate::arch::Kernels;
+use crate::kernel::forward::Ahead;
 use crate::norm::inverse_norm;
 
 /// What [`Backend::upload`] stores on the CPU.
@@ -33,6 +34,8 @@ pub(crate) struct Block<'a> {
     pub(crate) rows: &'a [f32],
     pub(crate) scales: &'a [f32],
     pub(crate) ids: &'a [i32],
+    /// What is read after these rows.
+    pub(crate) ahead: Ahead,
 }
 
 /// Memory for the block at hand.
@@ -52,13 +55,22 @@ pub(crate) struct Reader<'a> {
     block: usize,
 }
 
-/// A block stays in the first-level cache beside the query panel.
+/// f32 rows of a block at most: it stays in the first-level cache beside the query panel.
 const BLOCK_BYTES: usize = 24 << 10;
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(tokens: &'a Tokens<'a>, normalize: bool, kernels: &'static Kernels) -> Self {
-        let rows = BLOCK_BYTES / (4 * tokens.dim());
-        Self { tokens, normalize, kernels, block: (rows / kernels.rows).max(1) * kernels.rows }
+    /// `panels`: how many query panels will meet every block.
+    pub(crate) fn new(
+        tokens: &'a Tokens<'a>,
+        normalize: bool,
+        kernels: &'static Kernels,
+        panels: usize,
+    ) -> Self {
+        let most = (BLOCK_BYTES / (4 * tokens.dim() * kernels.rows)).max(1);
+        // Conversion overlaps with the arithmetic of the tile before it, as long as it comes in small pieces: the core looks
+        // a few hundred instructions ahead. Where many panels meet a block, larger blocks spare more than that gains.
+        let tiles = if tokens.dtype() == DType::F32 { most } else { most.min(panels.max(1)) };
+        Self { tokens, normalize, kernels, block: tiles * kernels.rows }
     }
 
     /// Calls `each` for the blocks of document `j`, in order.
@@ -146,11 +158,24 @@ impl<'a> Reader<'a> {
 
     fn block<'s>(&'s self, scratch: &'s BlockScratch, contiguous: Option<usize>) -> Block<'s> {
         let dim = self.tokens.dim();
-        let rows = match (self.tokens.data(), contiguous) {
-            (DataRef::F32(data), Some(at)) => &data[at * dim..(at + scratch.ids.len()) * dim],
-            _ => &scratch.rows[..scratch.ids.len() * dim],
+        let count = scratch.ids.len();
+        let row_bytes = dim * self.tokens.dtype().size();
+        let (rows, ahead) = match (self.tokens.data(), contiguous) {
+            // Read where it lies: the next tile.
+            (DataRef::F32(data), Some(at)) => {
+                let rows = &data[at * dim..(at + count) * dim];
+                let next = rows.as_ptr().cast::<u8>().wrapping_add(self.kernels.rows * row_bytes);
+                (rows, Ahead { from: next, row: row_bytes })
+            }
+            // Converted: the next block.
+            (data, Some(at)) => {
+                let next = maxsim_core::dispatch!(DataRef, data, |d| d.as_ptr().cast::<u8>())
+                    .wrapping_add((at + count) * row_bytes);
+                (&scratch.rows[..count * dim], Ahead { from: next, row: row_bytes })
+            }
+            (_, None) => (&scratch.rows[..count * dim], Ahead { from: scratch.rows.as_ptr().cast(), row: 0 }),
         };
-        Block { rows, scales: &scratch.scales, ids: &scratch.ids }
+        Block { rows, scales: &scratch.scales, ids: &scratch.ids, ahead }
     }
 }
 

@@ -7,7 +7,7 @@ use maxsim_core::{Argmax, Cancel, Forward, Pairing, Result, Scores, Tokens};
 
 use crate::arch::Kernels;
 use crate::documents::{self, BlockScratch, Reader};
-use crate::kernel::forward::Tile;
+use crate::kernel::forward::{Ahead, Tile};
 use crate::pack::{Packed, Panel, panels_of};
 use crate::threads::Threads;
 
@@ -81,6 +81,8 @@ impl Job<'_> {
         self.reader.blocks(j, block, |block| {
             for p in 0..packed.panels.len() {
                 let (panel, lanes) = packed.panel(p, dim, kernels);
+                // Fetching ahead once per block is enough; a line already near costs nothing.
+                let ahead = if p == 0 { block.ahead } else { Ahead { from: panel.as_ptr().cast(), row: 0 } };
                 let index = if argmax { &mut index[lanes.clone()] } else { &mut [][..] };
                 let mut tile = Tile::new(
                     kernels.lanes,
@@ -92,6 +94,7 @@ impl Job<'_> {
                     block.ids,
                     &mut best[lanes],
                     index,
+                    ahead,
                 );
                 // SAFETY: `kernels` exist only for levels this machine runs; `index` is not empty when winners are tracked.
                 unsafe {
@@ -172,7 +175,12 @@ pub(crate) fn forward_tokens(
     threads: &Threads,
     cancel: &Cancel,
 ) -> Result<Scores> {
-    let reader = Reader::new(tokens, op.options.normalize && !normalized, kernels);
+    let panels = match op.pairing {
+        // As many as a group of queries holds.
+        Pairing::Cross => (0..op.q.count().min(8)).map(|i| panels_of(&op.q, i, kernels).count()).sum(),
+        _ => op.q.max_extent().div_ceil(kernels.vectors * kernels.lanes),
+    };
+    let reader = Reader::new(tokens, op.options.normalize && !normalized, kernels, panels);
     let job = Job { op, reader, kernels, results: Results::new(op), cancel };
     if op.pair_count() > 0 {
         match op.pairing {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maxsim_core::{DataRef, Element, Tokens};
+use maxsim_core::{Element, Tokens};
 
 use crate::arch::Kernels;
 use crate::norm::inverse_norm;

@@ -141,7 +141,6 @@ impl Corpus {
     ///
     /// # Errors
     /// As [`Engine::maxsim`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn score(&self, q: Tokens<'_>, options: Options) -> Result<Scores> {
         let options = Options { normalize: self.normalize || options.normalize, ..options };
         self.engine.maxsim(q, &self.resident, options)
@@ -151,7 +150,6 @@ impl Corpus {
     ///
     /// # Errors
     /// As [`Engine::retrieve`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn search(&self, q: Tokens<'_>, options: SearchOptions) -> Result<TopK> {
         let scoring = Options {
             normalize: self.normalize,

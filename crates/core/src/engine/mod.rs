@@ -121,7 +121,6 @@ impl Engine {
     ///
     /// # Errors
     /// Those of validation and of the backend.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, op: &Op<'_>) -> Result<Output> {
         self.prepare(op)?.submit(op, &self.cancel).wait()
     }
@@ -175,7 +174,6 @@ impl Engine {
     ///
     /// # Errors
     /// `ERR_SHAPE`, `ERR_VALUE`, `ERR_NON_FINITE` (under `validate_finite`), and the backend's.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn maxsim<'a>(&self, q: Tokens<'a>, d: impl Into<Documents<'a>>, options: Options) -> Result<Scores> {
         self.scores(Forward::maxsim(q, d, options))
     }
@@ -184,7 +182,6 @@ impl Engine {
     ///
     /// # Errors
     /// As [`maxsim`](Self::maxsim).
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn maxsim_pairs<'a>(
         &self,
         q: Tokens<'a>,
@@ -198,7 +195,6 @@ impl Engine {
     ///
     /// # Errors
     /// As [`maxsim`](Self::maxsim).
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn maxsim_varlen<'a>(
         &self,
         q: Tokens<'a>,
@@ -212,7 +208,6 @@ impl Engine {
     ///
     /// # Errors
     /// As [`maxsim`](Self::maxsim), and `ERR_INDEX` for an index out of range.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn score_pairs<'a>(
         &self,
         q: Tokens<'a>,
@@ -228,7 +223,6 @@ impl Engine {
     ///
     /// # Errors
     /// As [`maxsim`](Self::maxsim).
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn maxsim_padded(
         &self,
         queries: Tokens<'_>,
@@ -261,7 +255,6 @@ impl Engine {
     ///
     /// # Errors
     /// As [`maxsim`](Self::maxsim), and `ERR_VALUE` for `top_k = 0` or `chunk = 0`.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn retrieve<'a>(
         &self,
         q: Tokens<'a>,
@@ -274,7 +267,6 @@ impl Engine {
         }
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn scores(&self, op: Forward<'_>) -> Result<Scores> {
         match self.run(&Op::Forward(op))? {
             Output::Scores(scores) => Ok(scores),

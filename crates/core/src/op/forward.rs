@@ -158,10 +158,10 @@ impl<'a> Forward<'a> {
                 check_indices(d, self.d.count(), "pair_d_idx")?;
             }
         }
-        if self.pair_count() >= crate::MAX_TOKENS * 8 {
+        if self.pair_count() >= u32::MAX as usize {
             return Err(Error::Limit {
                 argument: "scores".into(),
-                limit: format!("{} pairs per call", crate::MAX_TOKENS * 8 - 1),
+                limit: format!("{} pairs per call", u32::MAX - 1),
                 got: self.pair_count().to_string(),
             });
         }

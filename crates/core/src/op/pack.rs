@@ -1,6 +1,6 @@
 //! `pack_padded`: padded reranking batches as packed tokens and a pair list.
 
-use crate::dtype::{DataBuf, DataRef, Element};
+use crate::dtype::{DataBuf, Element};
 use crate::error::{Error, Result};
 use crate::tokens::{Axes, Tokens};
 

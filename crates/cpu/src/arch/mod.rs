@@ -45,6 +45,9 @@ pub(crate) trait Simd: Copy {
         id: i32,
         index: Self::I32,
     ) -> (Self::F32, Self::I32);
+    /// Hints that the cache line at `address` will be read. The address need not be valid.
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u8) {}
     unsafe fn load_index(from: *const i32) -> Self::I32;
     unsafe fn store_index(to: *mut i32, x: Self::I32);
     unsafe fn load_f16(from: *const f16) -> Self::F32;

@@ -26,6 +26,18 @@ pub(crate) struct Tile<'a> {
     best: &'a mut [f32],
     /// Winners, `[vectors · LANES]`; empty when not asked for.
     index: &'a mut [i32],
+    /// What to fetch meanwhile.
+    ahead: Ahead,
+}
+
+/// Memory that will be read soon. Fetching it early hides the latency of main memory, which hardware prefetchers do not
+/// manage for a tile's many short streams. Only an address: it is never dereferenced and may lie outside any allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// What corresponds to the first row.
+    pub(crate) from: *const u8,
+    /// Bytes per row.
+    pub(crate) row: usize,
 }
 
 impl<'a> Tile<'a> {
@@ -41,6 +53,7 @@ impl<'a> Tile<'a> {
         ids: &'a [i32],
         best: &'a mut [f32],
         index: &'a mut [i32],
+        ahead: Ahead,
     ) -> Self {
         let width = vectors * lanes;
         assert!((1..=2).contains(&vectors));
@@ -49,7 +62,7 @@ impl<'a> Tile<'a> {
         assert_eq!(ids.len(), scales.len());
         assert_eq!(best.len(), width);
         assert!(index.is_empty() || index.len() == width);
-        Self { panel, vectors, rows, dim, scales, ids, best, index }
+        Self { panel, vectors, rows, dim, scales, ids, best, index, ahead }
     }
 }
 
@@ -119,7 +132,11 @@ unsafe fn rows<S: Simd, const V: usize, const R: usize, const ARGMAX: bool>(
         let mut sums = [[S::zero(); V]; R];
         let mut query = tile.panel.as_ptr();
         let document = tile.rows.as_ptr().add(first * dim);
+        let mut ahead = tile.ahead.from.wrapping_add(first * tile.ahead.row);
+        let ahead_step = R * tile.ahead.row / dim;
         for k in 0..dim {
+            S::prefetch(ahead);
+            ahead = ahead.wrapping_add(ahead_step);
             let mut q = [S::zero(); V];
             for v in 0..V {
                 q[v] = S::load(query.add(v * S::LANES));

@@ -6,7 +6,7 @@ use std::arch::aarch64::*;
 struct Neon;
 
 super::super::instantiate!(
-    Neon, Neon, [16, 10],
+    Neon, Neon, [12, 12],
     #[target_feature(enable = "neon")]
 );
 

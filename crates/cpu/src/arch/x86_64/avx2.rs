@@ -59,6 +59,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[inline(always)]
     unsafe fn load_index(from: *const i32) -> __m256i {
         unsafe { _mm256_loadu_si256(from.cast()) }
     }

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 struct Avx512;
 
 super::super::instantiate!(
-    Avx512, Avx512, [16, 12],
+    Avx512, Avx512, [12, 12],
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 );
 
@@ -51,6 +51,10 @@ impl Simd for Avx512 {
             let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, best);
             (_mm512_mask_mov_ps(best, wins, x), _mm512_mask_set1_epi32(index, wins, id))
         }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
     #[inline(always)]
     unsafe fn load_index(from: *const i32) -> __m512i {
