@@ -1,6 +1,6 @@
 //! The thread pool: rayon natively, the calling thread in WebAssembly.
 
-use maxsim_core::{Error, Result};
+use maxsim_core::{Error, MaybeSendSync, Result};
 
 /// Runs tasks in parallel, each with scratch memory of its thread.
 pub(crate) struct Threads {
@@ -41,8 +41,8 @@ impl Threads {
     pub(crate) fn run<S>(
         &self,
         tasks: usize,
-        scratch: impl Fn() -> S + Sync + Send,
-        work: impl Fn(&mut S, usize) -> Result<()> + Sync + Send,
+        scratch: impl Fn() -> S + MaybeSendSync,
+        work: impl Fn(&mut S, usize) -> Result<()> + MaybeSendSync,
     ) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         if tasks > 1 && self.count() > 1 {
@@ -62,8 +62,8 @@ impl Threads {
     pub(crate) fn map<S, T: Send>(
         &self,
         tasks: usize,
-        scratch: impl Fn() -> S + Sync + Send,
-        work: impl Fn(&mut S, usize) -> Result<T> + Sync + Send,
+        scratch: impl Fn() -> S + MaybeSendSync,
+        work: impl Fn(&mut S, usize) -> Result<T> + MaybeSendSync,
     ) -> Result<Vec<T>> {
         #[cfg(not(target_arch = "wasm32"))]
         if tasks > 1 && self.count() > 1 {
