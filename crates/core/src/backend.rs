@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::{Documents, Op, Output};
-use crate::tokens::Axes;
+use crate::sequences::Axes;
 
 /// `Send + Sync` where threads exist; nothing in a browser, whose GPU objects belong to one thread.
 #[cfg(not(target_arch = "wasm32"))]

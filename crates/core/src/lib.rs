@@ -13,6 +13,7 @@ mod error;
 mod ints;
 mod op;
 pub mod oracle;
+mod sequences;
 mod tokens;
 
 pub use backend::{
@@ -27,4 +28,5 @@ pub use op::{
     Argmax, Cost, Documents, Forward, Op, Options, Output, PackedPairs, Pairing, Precision, Retrieve,
     RetrieveOptions, Scores, TopK, pack_padded,
 };
-pub use tokens::{Axes, Mask, Scales, Tokens, TokensBuf};
+pub use sequences::{Axes, Mask, Sequences};
+pub use tokens::{Scales, Tokens, TokensBuf};

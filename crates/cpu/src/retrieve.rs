@@ -37,7 +37,7 @@ pub(crate) fn retrieve(
     let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries];
     for first in (0..documents).step_by(chunk) {
         let last = documents.min(first + chunk);
-        let slice = tokens.sequences(first..last);
+        let slice = tokens.slice(first..last);
         let chunk_op = Forward::maxsim(op.forward.q.clone(), slice.clone(), scoring);
         let scores = forward_tokens(&chunk_op, &slice, normalized, kernels, threads, cancel)?;
         let kept = threads.map(

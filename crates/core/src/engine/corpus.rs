@@ -62,7 +62,7 @@ impl Engine {
     /// `ERR_DTYPE` for a storage type that needs scales, `ERR_SHAPE` for `[N, K, L, d]` documents, `ERR_NON_FINITE`
     /// under `validate_finite`, and the backend's.
     pub fn corpus(&self, documents: Tokens<'_>, options: CorpusOptions) -> Result<Corpus> {
-        if let crate::tokens::Axes::Grid(..) = documents.axes() {
+        if let crate::sequences::Axes::Grid(..) = documents.axes() {
             return Err(Error::shape("documents", "rank 2 or 3, or packed", "rank 4"));
         }
         crate::op::check_scaled(&documents, "documents", "scales")?;

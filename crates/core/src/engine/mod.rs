@@ -229,7 +229,7 @@ impl Engine {
         documents: Tokens<'_>,
         options: Options,
     ) -> Result<Scores> {
-        if !matches!(documents.axes(), crate::tokens::Axes::Grid(..)) {
+        if !matches!(documents.axes(), crate::sequences::Axes::Grid(..)) {
             return Err(Error::shape(
                 "documents",
                 "rank 4 [B, K, Ld, d]",

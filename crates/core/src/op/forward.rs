@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use super::{Cost, Documents, check_query, check_scaled};
 use crate::error::{Error, Result};
 use crate::ints::Integers;
-use crate::tokens::{Axes, Tokens};
+use crate::sequences::Axes;
+use crate::tokens::Tokens;
 
 /// How exact the products are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]

@@ -11,7 +11,8 @@ pub use retrieve::{Retrieve, RetrieveOptions, TopK};
 use crate::backend::Resident;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tokens::{Axes, Tokens};
+use crate::sequences::Axes;
+use crate::tokens::Tokens;
 
 /// Documents of any kind.
 #[derive(Debug, Clone)]

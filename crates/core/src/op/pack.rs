@@ -2,7 +2,8 @@
 
 use crate::dtype::{DataBuf, Element};
 use crate::error::{Error, Result};
-use crate::tokens::{Axes, Tokens};
+use crate::sequences::Axes;
+use crate::tokens::Tokens;
 
 /// Padded reranking input without its padding; feed it to `score_pairs`.
 #[derive(Debug, Clone, PartialEq)]
