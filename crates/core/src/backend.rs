@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::{Documents, Op, Output};
-use crate::sequences::Axes;
+use crate::sequences::Sequences;
 
 /// `Send + Sync` where threads exist; nothing in a browser, whose GPU objects belong to one thread.
 #[cfg(not(target_arch = "wasm32"))]
@@ -133,18 +133,20 @@ impl Cancel {
 }
 
 /// What is known of documents a backend holds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ResidentMeta {
     /// Backend that holds them.
     pub backend: BackendKind,
-    /// Arrangement.
-    pub axes: Axes,
+    /// How the token slots form documents.
+    pub sequences: Sequences<'static>,
     /// Embedding dimension.
     pub dim: usize,
     /// Storage type.
     pub dtype: DType,
     /// Tokens that count.
     pub kept: usize,
+    /// Bytes of one token as stored.
+    pub token_bytes: usize,
     /// Bytes held on the device (host memory for the CPU).
     pub bytes: u64,
     /// Whether vectors were normalised before they were stored; `normalize` then leaves them as they are.
@@ -159,6 +161,22 @@ pub struct Resident {
     handle: Arc<dyn Any + Send + Sync>,
     #[cfg(target_arch = "wasm32")]
     handle: Arc<dyn Any>,
+}
+
+impl ResidentMeta {
+    /// What can be read off the documents themselves; the backend fills in `bytes`.
+    pub fn of(documents: &Documents<'_>, backend: BackendKind, normalized: bool) -> Self {
+        Self {
+            backend,
+            sequences: documents.sequences().owned(),
+            dim: documents.dim(),
+            dtype: documents.dtype(),
+            kept: documents.kept(),
+            token_bytes: documents.token_bytes(),
+            bytes: 0,
+            normalized,
+        }
+    }
 }
 
 impl Resident {

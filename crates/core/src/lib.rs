@@ -14,6 +14,7 @@ mod ints;
 mod op;
 pub mod oracle;
 mod sequences;
+mod tensor;
 mod tokens;
 
 pub use backend::{
@@ -25,8 +26,11 @@ pub use engine::{Corpus, CorpusOptions, Engine, SearchOptions};
 pub use error::{Argument, Error, ErrorCode, Result};
 pub use ints::{Integers, MAX_TOKENS};
 pub use op::{
-    Argmax, Cost, Documents, Forward, Op, Options, Output, PackedPairs, Pairing, Precision, Retrieve,
-    RetrieveOptions, Scores, TopK, pack_padded,
+    ApproxScore, Argmax, Backward, BackwardMethod, Codec, Cost, Documents, Forward, FromHidden,
+    FromHiddenBackward, Gradients, HeadGradients, Op, Options, Output, PackedPairs, Pairing, Precision,
+    Quantized, Residual, ResidualCodes, ResidualLayout, Retrieve, RetrieveOptions, ScaleMode, Scores, TopK,
+    decode_residual, dequantize, pack_padded, pack_residuals, quantize_fp8, quantize_int8,
 };
 pub use sequences::{Axes, Mask, Sequences};
+pub use tensor::{Tensor, TensorRef};
 pub use tokens::{Scales, Tokens, TokensBuf};

@@ -1,6 +1,6 @@
 //! Documents as the CPU reads them: borrowed tokens, or tokens held since an upload.
 
-use maxsim_core::{Backend, DType, DataRef, Documents, Resident, Result, Tokens};
+use maxsim_core::{Backend, DType, DataRef, Documents, Resident, ResidentMeta, Result, Tokens};
 
 use crate::arch::Kernels;
 use crate::kernel::forward::Ahead;
@@ -187,14 +187,7 @@ pub(crate) fn upload(backend: &dyn Backend, documents: &Documents<'_>, normalize
         other => return Err(unsupported(other)),
     };
     let held = tokens.to_buf();
-    let meta = maxsim_core::ResidentMeta {
-        backend: backend.info().kind,
-        axes: tokens.axes(),
-        dim: tokens.dim(),
-        dtype: tokens.dtype(),
-        kept: tokens.kept(),
-        bytes: held.bytes() as u64,
-        normalized,
-    };
+    let mut meta = ResidentMeta::of(documents, backend.info().kind, normalized);
+    meta.bytes = held.bytes() as u64;
     Ok(Resident::new(meta, held))
 }

@@ -109,7 +109,7 @@ fn normalize(vector: &mut [f32]) {
 impl Corpus {
     /// Number of documents.
     pub fn count(&self) -> usize {
-        self.resident.meta().axes.count()
+        self.resident.meta().sequences.count()
     }
 
     /// Embedding dimension.

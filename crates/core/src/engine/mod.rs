@@ -12,8 +12,10 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ints::Integers;
 use crate::op::{
-    Documents, Forward, Op, Options, Output, Retrieve, RetrieveOptions, Scores, TopK, pack_padded,
+    ApproxScore, Backward, Codec, Documents, Forward, FromHidden, FromHiddenBackward, Gradients, Op, Options,
+    Output, Residual, ResidualCodes, Retrieve, RetrieveOptions, Scores, TopK, pack_padded,
 };
+use crate::tensor::TensorRef;
 use crate::tokens::Tokens;
 
 struct Inner {
@@ -144,6 +146,8 @@ impl Engine {
         let forward = match op {
             Op::Forward(op) => op,
             Op::Retrieve(op) => &op.forward,
+            // Training warns in its forward pass; the fused head takes queries as they are.
+            _ => return,
         };
         if forward.options.normalize
             || !self.inner.warnings
@@ -153,7 +157,7 @@ impl Engine {
         }
         let d = match &forward.d {
             Documents::Tokens(d) => Some(d),
-            Documents::Resident(_) => None,
+            _ => None,
         };
         for (tokens, name) in [(Some(&forward.q), "Q"), (d, "D")] {
             if let Some(norm) = tokens.and_then(unusual_norm)
@@ -264,6 +268,97 @@ impl Engine {
         match self.run(&Op::Retrieve(Retrieve::new(q, d, options)))? {
             Output::TopK(top_k) => Ok(top_k),
             other => unreachable!("retrieve returned {other:?}"),
+        }
+    }
+
+    /// `maxsim_residual`, `maxsim_residual_varlen`: queries with codes and packed residuals, `→ [Nq,Nd]`. Queries and
+    /// decoded tokens are normalised under `options.normalize`, which PLAID indexes want true.
+    ///
+    /// # Errors
+    /// As [`maxsim`](Self::maxsim).
+    pub fn maxsim_residual<'a>(&self, q: Tokens<'a>, d: Residual<'a>, options: Options) -> Result<Scores> {
+        self.scores(Forward::maxsim(q, d, options))
+    }
+
+    /// Gradients of a scoring operator, in its operands' shapes and dtypes. For each query token, only the winning
+    /// document token has a part in them.
+    ///
+    /// # Errors
+    /// As [`Backward::validate`], and the backend's.
+    pub fn backward(&self, op: Backward<'_>) -> Result<Gradients> {
+        self.gradients(&Op::Backward(op))
+    }
+
+    /// `maxsim_from_hidden`: `≡ maxsim(Q, norm(H·Wᵀ + b))`, `→ [Nq,Nd]`, without the projection in memory.
+    ///
+    /// # Errors
+    /// As [`FromHidden::validate`], and the backend's.
+    pub fn maxsim_from_hidden(&self, op: FromHidden<'_>) -> Result<Scores> {
+        match self.run(&Op::FromHidden(op))? {
+            Output::Scores(scores) => Ok(scores),
+            other => unreachable!("from_hidden returned {other:?}"),
+        }
+    }
+
+    /// Gradients of [`maxsim_from_hidden`](Self::maxsim_from_hidden).
+    ///
+    /// # Errors
+    /// As [`FromHiddenBackward::validate`], and the backend's.
+    pub fn maxsim_from_hidden_backward(&self, op: FromHiddenBackward<'_>) -> Result<Gradients> {
+        self.gradients(&Op::FromHiddenBackward(op))
+    }
+
+    /// `plaid_approx_score`: `Σ_s max_t query_centroid_scores[codes[t], s]` per document, `→ [B]`.
+    ///
+    /// # Errors
+    /// The backend's; operands were checked when `op` was made.
+    pub fn plaid_approx_score(&self, op: ApproxScore<'_>) -> Result<Scores> {
+        match self.run(&Op::ApproxScore(op))? {
+            Output::Scores(scores) => Ok(scores),
+            other => unreachable!("plaid_approx_score returned {other:?}"),
+        }
+    }
+
+    /// `quantize_residual`: the nearest centroid of every vector of `x [T, d]` (largest inner product, lowest index among
+    /// equals) and its packed residual. `cutoffs [2^nbits − 1]` ascending. Feed unit vectors.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE`, `ERR_VALUE`, `ERR_NON_FINITE` for operands that do not fit, and the backend's.
+    pub fn quantize_residual(
+        &self,
+        x: &TensorRef<'_>,
+        cutoffs: &[f32],
+        codec: &Codec<'_>,
+    ) -> Result<ResidualCodes> {
+        crate::op::check_encode(x, cutoffs, codec)?;
+        x.check_finite("x")?;
+        codec.centroids().check_finite("centroids")?;
+        if x.shape()[0] == 0 {
+            return crate::op::pack_residuals(x, Vec::new(), cutoffs, codec);
+        }
+        // One query of T tokens against one document of C: the winners are the codes.
+        let q = Tokens::padded(x.data(), x.shape())?;
+        let d = Tokens::padded(codec.centroids().data(), codec.centroids().shape())?;
+        let forward = Forward::maxsim(q, d, Options { argmax: true, ..Options::default() });
+        let Output::Scores(scores) = self.run_unwarned(&Op::Forward(forward))? else {
+            unreachable!("forward returned no scores")
+        };
+        let winners = scores.argmax.expect("asked for").values;
+        // -1 is a vector whose every similarity overflowed to -inf; any centroid represents it equally badly.
+        let codes = winners.into_iter().map(|w| w.max(0) as u32).collect();
+        crate::op::pack_residuals(x, codes, cutoffs, codec)
+    }
+
+    fn run_unwarned(&self, op: &Op<'_>) -> Result<Output> {
+        self.cancel.check()?;
+        op.validate()?;
+        self.choose(op)?.0.submit(op, &self.cancel).wait()
+    }
+
+    fn gradients(&self, op: &Op<'_>) -> Result<Gradients> {
+        match self.run(op)? {
+            Output::Gradients(gradients) => Ok(gradients),
+            other => unreachable!("{} returned {other:?}", op.name()),
         }
     }
 

@@ -186,7 +186,7 @@ impl<'a> Forward<'a> {
         };
         let got = match &self.d {
             Documents::Tokens(d) => format!("{:?}", d.shape()),
-            Documents::Resident(_) => format!("{} documents", self.d.count()),
+            _ => format!("{} documents", self.d.count()),
         };
         Err(Error::shape("D", expected, got))
     }
@@ -231,7 +231,7 @@ impl<'a> Forward<'a> {
         let pairs = self.pair_count() as u64;
         let all = (self.q.count() as u64 * self.d.count() as u64).max(1);
         let token_pairs = (kept_q as u128 * kept_d as u128 * pairs as u128 / all as u128) as u64;
-        let bytes = kept_q * d * self.q.dtype().size() as u64 + kept_d * d * self.d.dtype().size() as u64;
+        let bytes = kept_q * d * self.q.dtype().size() as u64 + kept_d * self.d.token_bytes() as u64;
         Cost { flops: 2 * token_pairs * d, bytes: bytes + 4 * pairs }
     }
 

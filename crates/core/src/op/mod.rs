@@ -1,17 +1,29 @@
 //! Operators as values. An [`Op`] says what is asked; a backend decides how.
 
+mod backward;
 mod forward;
+mod head;
 mod pack;
+mod quantize;
+mod residual;
 mod retrieve;
 
+pub use backward::{Backward, BackwardMethod, Gradients};
 pub use forward::{Argmax, Forward, Options, Pairing, Precision, Scores};
+pub use head::{FromHidden, FromHiddenBackward, HeadGradients};
 pub use pack::{PackedPairs, pack_padded};
+pub(crate) use quantize::check_encode;
+pub use quantize::{
+    Quantized, ResidualCodes, ScaleMode, decode_residual, dequantize, pack_residuals, quantize_fp8,
+    quantize_int8,
+};
+pub use residual::{ApproxScore, Codec, Residual, ResidualLayout};
 pub use retrieve::{Retrieve, RetrieveOptions, TopK};
 
 use crate::backend::Resident;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::sequences::Axes;
+use crate::sequences::{Axes, Sequences};
 use crate::tokens::Tokens;
 
 /// Documents of any kind.
@@ -20,6 +32,8 @@ use crate::tokens::Tokens;
 pub enum Documents<'a> {
     /// Token vectors in host memory.
     Tokens(Tokens<'a>),
+    /// Codes and packed residuals in host memory.
+    Residual(Residual<'a>),
     /// Documents that a backend already holds.
     Resident(&'a Resident),
 }
@@ -27,6 +41,12 @@ pub enum Documents<'a> {
 impl<'a> From<Tokens<'a>> for Documents<'a> {
     fn from(tokens: Tokens<'a>) -> Self {
         Self::Tokens(tokens)
+    }
+}
+
+impl<'a> From<Residual<'a>> for Documents<'a> {
+    fn from(residual: Residual<'a>) -> Self {
+        Self::Residual(residual)
     }
 }
 
@@ -41,16 +61,23 @@ impl Documents<'_> {
     pub fn dim(&self) -> usize {
         match self {
             Self::Tokens(t) => t.dim(),
+            Self::Residual(r) => r.codec().dim(),
             Self::Resident(r) => r.meta().dim,
+        }
+    }
+
+    /// How the token slots form documents.
+    pub fn sequences(&self) -> &Sequences<'_> {
+        match self {
+            Self::Tokens(t) => t.sequences(),
+            Self::Residual(r) => r.sequences(),
+            Self::Resident(r) => &r.meta().sequences,
         }
     }
 
     /// Arrangement of the documents.
     pub fn axes(&self) -> Axes {
-        match self {
-            Self::Tokens(t) => t.axes(),
-            Self::Resident(r) => r.meta().axes,
-        }
+        self.sequences().axes()
     }
 
     /// Number of documents.
@@ -58,10 +85,11 @@ impl Documents<'_> {
         self.axes().count()
     }
 
-    /// Storage type of the vectors.
+    /// Storage type of the vectors; for residual documents that of the centroids.
     pub fn dtype(&self) -> DType {
         match self {
             Self::Tokens(t) => t.dtype(),
+            Self::Residual(r) => r.codec().centroids().dtype(),
             Self::Resident(r) => r.meta().dtype,
         }
     }
@@ -69,8 +97,17 @@ impl Documents<'_> {
     /// Tokens that count.
     pub fn kept(&self) -> usize {
         match self {
-            Self::Tokens(t) => t.kept(),
             Self::Resident(r) => r.meta().kept,
+            _ => self.sequences().kept(),
+        }
+    }
+
+    /// Bytes of one token as stored.
+    pub fn token_bytes(&self) -> usize {
+        match self {
+            Self::Residual(r) => r.codec().residual_bytes() + 4,
+            Self::Resident(r) => r.meta().token_bytes,
+            Self::Tokens(t) => t.dim() * t.dtype().size(),
         }
     }
 }
@@ -90,16 +127,28 @@ pub struct Cost {
 pub enum Op<'a> {
     /// Scores of query–document pairs.
     Forward(Forward<'a>),
+    /// Gradients of scores.
+    Backward(Backward<'a>),
     /// The best documents per query.
     Retrieve(Retrieve<'a>),
+    /// Scores over projected hidden states.
+    FromHidden(FromHidden<'a>),
+    /// Gradients of those.
+    FromHiddenBackward(FromHiddenBackward<'a>),
+    /// Scores from centroids alone.
+    ApproxScore(ApproxScore<'a>),
 }
 
 impl Op<'_> {
-    /// Name as in SPEC's operator list.
+    /// Name as in the operator list.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Forward(_) => "forward",
+            Self::Backward(_) => "backward",
             Self::Retrieve(_) => "retrieve",
+            Self::FromHidden(_) => "from_hidden",
+            Self::FromHiddenBackward(_) => "from_hidden_backward",
+            Self::ApproxScore(_) => "plaid_approx_score",
         }
     }
 
@@ -107,7 +156,12 @@ impl Op<'_> {
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Forward(op) => op.validate(),
+            Self::Backward(op) => op.validate(),
             Self::Retrieve(op) => op.validate(),
+            Self::FromHidden(op) => op.validate(),
+            Self::FromHiddenBackward(op) => op.validate(),
+            // Checked when it was made.
+            Self::ApproxScore(_) => Ok(()),
         }
     }
 
@@ -115,7 +169,11 @@ impl Op<'_> {
     pub fn cost(&self) -> Cost {
         match self {
             Self::Forward(op) => op.cost(),
+            Self::Backward(op) => op.cost(),
             Self::Retrieve(op) => op.cost(),
+            Self::FromHidden(op) => op.cost(),
+            Self::FromHiddenBackward(op) => op.cost(),
+            Self::ApproxScore(op) => op.cost(),
         }
     }
 }
@@ -124,8 +182,10 @@ impl Op<'_> {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Output {
-    /// From [`Op::Forward`].
+    /// From [`Op::Forward`], [`Op::FromHidden`] and [`Op::ApproxScore`].
     Scores(Scores),
+    /// From [`Op::Backward`] and [`Op::FromHiddenBackward`].
+    Gradients(Gradients),
     /// From [`Op::Retrieve`].
     TopK(TopK),
 }
