@@ -1,0 +1,370 @@
+//! `maxsim bench`: one operator on random inputs, timed; and records compared.
+
+mod compare;
+mod floor;
+mod inputs;
+mod record;
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand, ValueEnum};
+use maxsim::{
+    Corpus, CorpusOptions, DType, Documents, Engine, Error, Forward, Op, Options, Output, Precision,
+    Retrieve, RetrieveOptions,
+};
+
+use crate::alloc;
+use crate::exit::{Outcome, Usage};
+use crate::operand::Operand;
+use crate::output::{Out, bytes, duration};
+use crate::setup::{self, Global};
+use inputs::Inputs;
+use record::{Record, Shape};
+
+/// Time one operator on random inputs, or compare two records
+///
+/// Inputs are Gaussian vectors of unit length from a fixed seed. One call warms up and is not counted.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  maxsim bench --op forward --nq 32 --nd 1000 --lq 32 --ld 300 --dim 128 --dtype f16
+  maxsim bench --op retrieve --nd 10000 --top-k 10 --json
+  maxsim bench --op varlen --ragged 20 --ld 180
+  maxsim bench compare old.json new.json --tolerance 5
+
+With --json one object is printed: op, shape, dtype, backend, device, kernel, normalize, precision, threads, reps,
+gpu_us (null on the CPU), wall_us (median), min_us, gflops, peak_bytes, floor_us, machine.
+  peak_bytes  allocated at the peak of one call, beyond its inputs and its result
+  floor_us    the least time this machine could need: the larger of the operator's bytes at the rate it reads memory
+              and the operator's flops at the rate it multiplies and adds f32 in registers, both measured by this
+              very run, with its number of threads and the best SIMD level (`machine`: bytes and flops per second).
+              Data that stays in caches can be read faster than that."
+)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+
+    #[command(flatten)]
+    case: Case,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    Compare(compare::CompareArgs),
+}
+
+/// What is timed.
+#[derive(Debug, Args)]
+struct Case {
+    /// Operator
+    #[arg(long, value_enum, default_value = "forward")]
+    op: BenchOp,
+    /// Queries
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    nq: usize,
+    /// Documents
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    nd: usize,
+    /// Tokens per query
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    lq: usize,
+    /// Tokens per document
+    #[arg(long, default_value_t = 180, value_name = "N")]
+    ld: usize,
+    /// Embedding dimension
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = setup::positive())]
+    dim: usize,
+    /// Element type of queries and documents
+    #[arg(long, default_value = "f32", value_parser = setup::dtype(&["f32", "f16", "bf16", "fp8", "int8"]))]
+    dtype: DType,
+    /// Documents per query, each query with its own (forward: D is [Nq, K, Ld, d]; --nd is not used)
+    #[arg(long, value_name = "K")]
+    k_docs: Option<usize>,
+    /// Documents of LO to --ld tokens, evenly distributed, instead of all --ld
+    #[arg(long, value_name = "LO")]
+    ragged: Option<usize>,
+    /// Normalise every token
+    #[arg(long)]
+    normalize: bool,
+    /// How exact the products are
+    #[arg(long, default_value = "default", value_parser = precision())]
+    precision: Precision,
+    /// Results per query (retrieve)
+    #[arg(long, default_value_t = 10, value_name = "K", value_parser = setup::positive())]
+    top_k: usize,
+    /// Documents scored at a time (retrieve)
+    #[arg(long, value_name = "N", value_parser = setup::positive())]
+    chunk: Option<usize>,
+    /// Number of random pairs (score_pairs)
+    #[arg(long, default_value_t = 1000, value_name = "P")]
+    pairs: usize,
+    /// Upload the documents before the clock starts
+    #[arg(long)]
+    resident: bool,
+    /// Timed calls [default: as many as fit in about a second, 3 to 100]
+    #[arg(long, value_name = "N", value_parser = setup::positive())]
+    reps: Option<usize>,
+    /// Seed of the inputs
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    seed: u64,
+}
+
+fn precision() -> impl clap::builder::TypedValueParser<Value = Precision> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(["default", "exact", "fast", "int8"]).try_map(|name| name.parse::<Precision>())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum BenchOp {
+    /// Every query with every document, padded
+    Forward,
+    /// Forward and its gradients
+    FwdBwd,
+    /// The best documents per query
+    Retrieve,
+    /// Every query with every document, packed
+    Varlen,
+    /// A list of pairs, packed
+    ScorePairs,
+    /// Fused projection head
+    FromHidden,
+    /// PLAID residuals
+    Residual,
+    /// PLAID centroid scores
+    Approx,
+    /// Forward on fp8 e4m3 tokens with a scale each
+    Fp8,
+    /// Forward on int8 tokens with a scale each
+    Int8,
+}
+
+impl BenchOp {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::FwdBwd => "fwd_bwd",
+            Self::Retrieve => "retrieve",
+            Self::Varlen => "varlen",
+            Self::ScorePairs => "score_pairs",
+            Self::FromHidden => "from_hidden",
+            Self::Residual => "residual",
+            Self::Approx => "approx",
+            Self::Fp8 => "fp8",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// Runs `maxsim bench`.
+pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Outcome> {
+    if let Some(BenchCommand::Compare(args)) = &args.command {
+        return compare::run(args);
+    }
+    let case = &args.case;
+    if let Some(low) = case.ragged
+        && low > case.ld
+    {
+        return Err(Usage::new(format!("--ragged {low} is more than --ld {}", case.ld)).into());
+    }
+    if case.k_docs.is_some() && !matches!(case.op, BenchOp::Forward | BenchOp::Fp8 | BenchOp::Int8) {
+        return Err(Usage::new(format!("--k-docs does not go with --op {}", case.op.name())).into());
+    }
+    let bench = Bench { engine: global.engine()?, case };
+    let record = match case.op {
+        BenchOp::Forward => bench.forward(case.dtype),
+        BenchOp::Fp8 => bench.forward(DType::E4M3),
+        BenchOp::Int8 => bench.forward(DType::I8),
+        BenchOp::Retrieve => bench.retrieve(),
+        BenchOp::Varlen => bench.varlen(),
+        BenchOp::ScorePairs => bench.score_pairs(),
+        BenchOp::FwdBwd | BenchOp::FromHidden | BenchOp::Residual | BenchOp::Approx => {
+            Err(Error::Unsupported {
+                what: format!("benchmark of {}", case.op.name()),
+                hint: "this build has no such operator".into(),
+            }
+            .into())
+        }
+    }?;
+    let mut out = Out::stdout();
+    if args.json {
+        out.json(&record)?;
+    } else {
+        print(&record, &mut out)?;
+    }
+    Ok(Outcome::Success)
+}
+
+fn print(record: &Record, out: &mut Out) -> std::io::Result<()> {
+    use std::io::Write;
+    let micros = |us: f64| duration(Duration::from_secs_f64(us / 1e6));
+    writeln!(
+        out,
+        "{} {} {} on {}: {} (best {}, {} reps), {:.1} GFLOP/s, {} extra, {} threads",
+        record.op,
+        record.shape,
+        record.dtype,
+        record.kernel,
+        micros(record.wall_us),
+        micros(record.min_us),
+        record.reps,
+        record.gflops,
+        bytes(record.peak_bytes),
+        record.threads,
+    )?;
+    if let Some(floor) = record.floor_us {
+        let gap = if floor > 0.0 { record.wall_us / floor } else { f64::NAN };
+        writeln!(out, "floor {}: the call takes {gap:.1} times as long", micros(floor))?;
+    }
+    out.flush()
+}
+
+/// One function per operator makes its inputs; all of them end in [`Bench::measure`].
+struct Bench<'a> {
+    engine: Engine,
+    case: &'a Case,
+}
+
+impl Bench<'_> {
+    fn options(&self) -> Options {
+        Options {
+            normalize: self.case.normalize,
+            precision: self.case.precision,
+            argmax: false,
+            validate_finite: false,
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        let Case { nq, nd, lq, ld, dim, ragged, resident, .. } = *self.case;
+        Shape { nq, nd, lq, ld, dim, ragged, resident: resident.then_some(true), ..Shape::default() }
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs { seed: self.case.seed, threads: self.engine.info().threads }
+    }
+
+    /// The documents on the device, if that was asked for.
+    fn upload(&self, documents: &Operand) -> anyhow::Result<Option<Corpus>> {
+        if !self.case.resident {
+            return Ok(None);
+        }
+        let options = CorpusOptions { normalize: false, ..CorpusOptions::default() };
+        Ok(Some(self.engine.corpus(documents.tokens()?, options)?))
+    }
+
+    fn forward(&self, dtype: DType) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, k_docs, ragged, .. } = *self.case;
+        let q = self.inputs().padded(0, &[nq, lq, dim], None, dtype)?;
+        let d = match k_docs {
+            None => self.inputs().padded(1, &[nd, ld, dim], ragged, dtype)?,
+            Some(k) => self.inputs().padded(1, &[nq, k, ld, dim], ragged, dtype)?,
+        };
+        let corpus = self.upload(&d)?;
+        let op = Forward::maxsim(q.tokens()?, documents(&d, corpus.as_ref())?, self.options());
+        let nd = k_docs.map_or(nd, |k| nq * k);
+        self.measure(&Op::Forward(op), dtype, Shape { nd, k_docs, ..self.shape() })
+    }
+
+    fn retrieve(&self) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, ragged, dtype, top_k, chunk, .. } = *self.case;
+        let q = self.inputs().padded(0, &[nq, lq, dim], None, dtype)?;
+        let d = self.inputs().padded(1, &[nd, ld, dim], ragged, dtype)?;
+        let corpus = self.upload(&d)?;
+        let options = RetrieveOptions { chunk, scoring: self.options(), ..RetrieveOptions::top_k(top_k) };
+        let op = Retrieve::new(q.tokens()?, documents(&d, corpus.as_ref())?, options);
+        self.measure(&Op::Retrieve(op), dtype, Shape { top_k: Some(top_k), chunk, ..self.shape() })
+    }
+
+    fn varlen(&self) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, ragged, dtype, .. } = *self.case;
+        let q = self.inputs().packed(0, nq, lq, dim, None, dtype)?;
+        let d = self.inputs().packed(1, nd, ld, dim, ragged, dtype)?;
+        let corpus = self.upload(&d)?;
+        let op = Forward::maxsim(q.tokens()?, documents(&d, corpus.as_ref())?, self.options());
+        self.measure(&Op::Forward(op), dtype, self.shape())
+    }
+
+    fn score_pairs(&self) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, ragged, dtype, pairs, .. } = *self.case;
+        let q = self.inputs().packed(0, nq, lq, dim, None, dtype)?;
+        let d = self.inputs().packed(1, nd, ld, dim, ragged, dtype)?;
+        let corpus = self.upload(&d)?;
+        let (q_idx, d_idx) = (self.inputs().indices(2, pairs, nq), self.inputs().indices(3, pairs, nd));
+        let op =
+            Forward::score_pairs(q.tokens()?, documents(&d, corpus.as_ref())?, q_idx, d_idx, self.options())?;
+        self.measure(&Op::Forward(op), dtype, Shape { pairs: Some(pairs), ..self.shape() })
+    }
+
+    /// Explains, warms up, times.
+    fn measure(&self, op: &Op<'_>, dtype: DType, shape: Shape) -> anyhow::Result<Record> {
+        let plan = self.engine.explain(op)?;
+        let start = Instant::now();
+        let warm_up = self.engine.run(op)?;
+        let once = start.elapsed();
+        let result_bytes = result_bytes(&warm_up);
+        drop(warm_up);
+
+        let reps = self.case.reps.unwrap_or_else(|| {
+            let fit = 1.0 / once.as_secs_f64().max(1e-6);
+            (fit as usize).clamp(3, 100)
+        });
+        let mut times = Vec::with_capacity(reps);
+        let mut peak = 0;
+        for _ in 0..reps {
+            let start = Instant::now();
+            let (output, peak_here) = alloc::peak_during(|| self.engine.run(op));
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+            peak = peak.max(peak_here);
+            std::hint::black_box(output?);
+        }
+        times.sort_by(f64::total_cmp);
+        let median = (times[(reps - 1) / 2] + times[reps / 2]) / 2.0;
+
+        let cost = op.cost();
+        let info = self.engine.info();
+        let machine = (plan.backend == maxsim::BackendKind::Cpu).then(|| floor::measure(info.threads));
+        Ok(Record {
+            op: self.case.op.name().into(),
+            shape,
+            dtype: dtype.name().into(),
+            backend: plan.backend.name().into(),
+            device: info.device.clone(),
+            kernel: plan.kernel.clone(),
+            normalize: self.case.normalize,
+            precision: format!("{:?}", self.case.precision).to_lowercase(),
+            threads: info.threads,
+            reps,
+            gpu_us: None,
+            wall_us: median,
+            min_us: times[0],
+            gflops: cost.flops as f64 / median / 1e3,
+            peak_bytes: peak.saturating_sub(result_bytes) as u64,
+            floor_us: machine.map(|machine| machine.floor_us(cost)),
+            machine,
+        })
+    }
+}
+
+fn documents<'a>(side: &'a Operand, corpus: Option<&'a Corpus>) -> anyhow::Result<Documents<'a>> {
+    Ok(match corpus {
+        Some(corpus) => corpus.documents(),
+        None => side.tokens()?.into(),
+    })
+}
+
+/// Bytes of what the caller gets.
+fn result_bytes(output: &Output) -> usize {
+    let argmax = |argmax: &Option<maxsim::Argmax>| argmax.as_ref().map_or(0, |a| 4 * a.values.len());
+    match output {
+        Output::Scores(scores) => 4 * scores.values.len() + argmax(&scores.argmax),
+        Output::TopK(hits) => 4 * hits.scores.len() + 4 * hits.indices.len() + argmax(&hits.argmax),
+        _ => 0,
+    }
+}

@@ -1,0 +1,420 @@
+//! Queries and documents from files or text.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{ArgGroup, Args};
+use maxsim::{DType, Error};
+use maxsim_encode::StaticEncoder;
+use maxsim_formats::{Array, ElementType, SafeTensors, read_npy};
+
+use crate::operand::{Layout, Operand, OwnedScales};
+use crate::output;
+use crate::setup;
+
+/// Where queries and documents come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input options", group = ArgGroup::new("any queries").args(["queries", "query"]).required(true),
+    group = ArgGroup::new("any documents").args(["documents", "text"]).required(true))]
+pub(crate) struct InputArgs {
+    /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
+    #[arg(long, value_name = "FILE[:TENSOR]")]
+    queries: Option<String>,
+    /// Document vectors: [Ld, d], [Nd, Ld, d] or [Nq, K, Ld, d], or [T, d] with --offsets
+    #[arg(long, value_name = "FILE[:TENSOR]")]
+    documents: Option<String>,
+    /// Query as text, for the built-in encoder; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    query: Vec<String>,
+    /// Documents as text: a file with one per line, or a directory of .txt and .md files
+    #[arg(long, value_name = "PATH")]
+    text: Option<PathBuf>,
+
+    /// Where queries start in packed vectors: Nq + 1 integers
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries", conflicts_with = "query_lengths")]
+    query_offsets: Option<String>,
+    /// Tokens per query of padded vectors: Nq integers
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries")]
+    query_lengths: Option<String>,
+    /// Query tokens that count: one boolean or integer per token slot
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries")]
+    query_mask: Option<String>,
+    /// Scales of fp8 or int8 queries: one, or one per token slot
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries")]
+    query_scales: Option<String>,
+
+    /// Where documents start in packed vectors: Nd + 1 integers
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents", conflicts_with = "lengths")]
+    offsets: Option<String>,
+    /// Tokens per document of padded vectors: one integer per document
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents")]
+    lengths: Option<String>,
+    /// Document tokens that count: one boolean or integer per token slot
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents")]
+    mask: Option<String>,
+    /// Scales of fp8 or int8 documents: one, or one per token slot
+    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents")]
+    scales: Option<String>,
+
+    /// Convert documents to this type before scoring
+    #[arg(long, value_parser = setup::dtype(&["f32", "f16", "bf16"]))]
+    dtype: Option<DType>,
+    /// Cut text documents after this many tokens [default: no limit]
+    #[arg(long, value_name = "N", value_parser = setup::positive(), requires = "text")]
+    max_tokens: Option<usize>,
+}
+
+/// Whether to divide every vector by its length.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct NormalizeArgs {
+    /// Divide every token vector by its length
+    #[arg(long, overrides_with = "no_normalize")]
+    normalize: bool,
+    /// Take token vectors as they are
+    #[arg(long, overrides_with = "normalize")]
+    no_normalize: bool,
+}
+
+impl NormalizeArgs {
+    /// What was asked for; otherwise `default` for vectors from files. Text queries are as long as their tokens are
+    /// important, and text documents have unit length, so that text is taken as it is.
+    pub(crate) fn decide(self, default: bool, input: &Input) -> bool {
+        match (self.normalize, self.no_normalize) {
+            (true, _) => true,
+            (_, true) => false,
+            _ => default && input.queries.texts.is_none(),
+        }
+    }
+}
+
+/// One side of the input.
+pub(crate) struct Side {
+    /// The vectors.
+    pub(crate) operand: Operand,
+    /// What was encoded, if it was text.
+    pub(crate) texts: Option<Vec<Text>>,
+}
+
+/// A text and where it came from.
+pub(crate) struct Text {
+    /// The text.
+    pub(crate) text: String,
+    /// `file:line` or the path within the directory; empty for queries.
+    pub(crate) source: String,
+}
+
+/// Queries and documents.
+pub(crate) struct Input {
+    /// Queries.
+    pub(crate) queries: Side,
+    /// Documents.
+    pub(crate) documents: Side,
+    /// The encoder that documents were encoded with.
+    encoder: Option<StaticEncoder>,
+}
+
+impl Input {
+    /// Texts of the tokens of query `i`, if queries are text.
+    pub(crate) fn query_tokens(&self, i: usize) -> Option<Vec<String>> {
+        let text = &self.queries.texts.as_ref()?[i].text;
+        Some(token_texts(text, &StaticEncoder::embedded().ok()?.encode_query(text)))
+    }
+
+    /// Texts of the tokens of document `j`, if documents are text.
+    pub(crate) fn document_tokens(&self, j: usize) -> Option<Vec<String>> {
+        let text = &self.documents.texts.as_ref()?[j].text;
+        Some(token_texts(text, &self.encoder.as_ref()?.encode_document(text)))
+    }
+}
+
+/// Tokens as people want to see them: a piece of a word stands within its word, `sub[mers]ible`.
+pub(crate) fn token_texts(text: &str, encoded: &maxsim_encode::Encoded) -> Vec<String> {
+    let piece = |&(start, end): &(u32, u32)| {
+        let (start, end) = (start as usize, end as usize);
+        let inside = |c: char| c.is_alphanumeric();
+        if !text[start..end].chars().all(inside) {
+            return text[start..end].to_owned();
+        }
+        let before = &text[..start];
+        let after = &text[end..];
+        let head = &before[before.trim_end_matches(inside).len()..];
+        let tail = &after[..after.len() - after.trim_start_matches(inside).len()];
+        match (head, &text[start..end], tail) {
+            ("", whole, "") => whole.to_owned(),
+            (head, piece, tail) => format!("{head}[{piece}]{tail}"),
+        }
+    };
+    encoded.spans.iter().map(piece).collect()
+}
+
+impl InputArgs {
+    /// Reads and encodes.
+    pub(crate) fn read(&self) -> anyhow::Result<Input> {
+        let queries = match &self.queries {
+            Some(file) => Files {
+                vectors: file,
+                offsets: self.query_offsets.as_deref(),
+                lengths: self.query_lengths.as_deref(),
+                mask: self.query_mask.as_deref(),
+                scales: self.query_scales.as_deref(),
+                options: [
+                    "--queries",
+                    "--query-offsets",
+                    "--query-lengths",
+                    "--query-mask",
+                    "--query-scales",
+                ],
+            }
+            .read()?,
+            None => encode_queries(&self.query)?,
+        };
+        let mut encoder = None;
+        let mut documents = match (&self.documents, &self.text) {
+            (Some(file), _) => Files {
+                vectors: file,
+                offsets: self.offsets.as_deref(),
+                lengths: self.lengths.as_deref(),
+                mask: self.mask.as_deref(),
+                scales: self.scales.as_deref(),
+                options: ["--documents", "--offsets", "--lengths", "--mask", "--scales"],
+            }
+            .read()?,
+            (None, path) => {
+                let path = path.as_deref().unwrap_or(Path::new(""));
+                let limit = self.max_tokens.unwrap_or(usize::MAX);
+                let encoder = encoder.insert(StaticEncoder::embedded()?.clone().with_max_tokens(limit));
+                encode_documents(read_texts(path).context("--text")?, encoder)
+            }
+        };
+        if let Some(dtype) = self.dtype {
+            documents.operand.convert(dtype)?;
+        }
+        Ok(Input { queries, documents, encoder })
+    }
+}
+
+fn encode_queries(texts: &[String]) -> anyhow::Result<Side> {
+    let encoder = StaticEncoder::embedded()?;
+    let (mut vectors, mut offsets) = (Vec::new(), vec![0u32]);
+    for text in texts {
+        let encoded = encoder.encode_query(text);
+        if encoded.tokens.is_empty() {
+            // Every document would score 0, and the order of the result would mean nothing.
+            let expected = "text with a word that the encoder can spell";
+            return Err(Error::value("query", expected, format!("{text:?}")).into());
+        }
+        vectors.extend(encoded.vectors);
+        offsets.push((vectors.len() / encoder.dim()) as u32);
+    }
+    let texts = texts.iter().map(|text| Text { text: text.clone(), source: String::new() }).collect();
+    Ok(Side { operand: packed(vectors, offsets, encoder.dim()), texts: Some(texts) })
+}
+
+fn encode_documents(texts: Vec<Text>, encoder: &StaticEncoder) -> Side {
+    let bar = output::progress(texts.len(), "encoding");
+    let words: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+    let batch = encoder.encode_documents(&words, |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    Side { operand: packed(batch.vectors, batch.offsets, batch.dim), texts: Some(texts) }
+}
+
+fn packed(vectors: Vec<f32>, offsets: Vec<u32>, dim: usize) -> Operand {
+    Operand {
+        data: maxsim::DataBuf::F32(vectors),
+        dim,
+        layout: Layout::Packed { offsets },
+        mask: None,
+        scales: None,
+    }
+}
+
+/// Documents of a text file (one per line, empty lines left out) or of a directory (one per file, in order of path).
+fn read_texts(path: &Path) -> anyhow::Result<Vec<Text>> {
+    let name = path.display().to_string();
+    let metadata = std::fs::metadata(path).map_err(|error| Error::io(&name, error))?;
+    if !metadata.is_dir() {
+        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let text = read_text(path)?;
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        return Ok(lines
+            .map(|(number, line)| Text { text: line.to_owned(), source: format!("{file}:{number}") })
+            .collect());
+    }
+    let mut files = Vec::new();
+    collect(path, &mut files)?;
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::format(name, "the directory holds no .txt or .md file").into());
+    }
+    let read = |file: PathBuf| {
+        let source = file.strip_prefix(path).unwrap_or(&file).display().to_string();
+        Ok(Text { text: read_text(&file)?, source })
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Adds the text files below `directory`. Links to directories are not followed: they can form circles.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> maxsim::Result<()> {
+    let fail = |error: std::io::Error| Error::io(directory.display().to_string(), error);
+    for entry in std::fs::read_dir(directory).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let path = entry.path();
+        if entry.file_type().map_err(fail)?.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "txt" || e == "md") && path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read_text(path: &Path) -> maxsim::Result<String> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| Error::io(&name, error))?;
+    String::from_utf8(bytes).map_err(|error| {
+        Error::format(name, format!("not UTF-8 text: byte {} is not", error.utf8_error().valid_up_to()))
+    })
+}
+
+/// The files of one side, and the options that named them.
+struct Files<'a> {
+    vectors: &'a str,
+    offsets: Option<&'a str>,
+    lengths: Option<&'a str>,
+    mask: Option<&'a str>,
+    scales: Option<&'a str>,
+    options: [&'static str; 5],
+}
+
+impl Files<'_> {
+    fn read(&self) -> anyhow::Result<Side> {
+        let [vectors, offsets, lengths, mask, scales] = self.options;
+        let array = read_array(self.vectors).context(vectors)?;
+        let shape = array.shape().to_vec();
+        let dim = shape.last().copied().unwrap_or(0);
+        // Unsigned bytes are numbers only together with scales; then they are fp8, for which .npy has no name.
+        let data = if array.element_type() == ElementType::U8 && self.scales.is_some() {
+            array.into_quantized("vectors", DType::E4M3)
+        } else {
+            array.into_vectors("vectors")
+        }
+        .context(vectors)?;
+        let layout = match self.offsets {
+            None => Layout::Padded { shape, lengths: optional(self.lengths, lengths, integers)? },
+            Some(_) if shape.len() != 2 => {
+                let error =
+                    Error::shape("data", "rank 2 [T, d] for packed vectors", format!("rank {}", shape.len()));
+                return Err(error).context(vectors);
+            }
+            Some(file) => Layout::Packed { offsets: integers(file).context(offsets)? },
+        };
+        let operand = Operand {
+            data,
+            dim,
+            layout,
+            mask: optional(self.mask, mask, |file| Ok(read_array(file)?.to_mask("mask")?))?,
+            scales: optional(self.scales, scales, |file| {
+                let values = read_array(file)?.to_f32("scales")?;
+                Ok(match values[..] {
+                    [one] => OwnedScales::PerTensor(one),
+                    _ => OwnedScales::PerToken(values),
+                })
+            })?,
+        };
+        // Checked here, where it is known which option is at fault.
+        operand.tokens().context(vectors)?;
+        Ok(Side { operand, texts: None })
+    }
+}
+
+fn optional<T>(
+    file: Option<&str>,
+    option: &'static str,
+    read: impl FnOnce(&str) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    file.map(read).transpose().context(option)
+}
+
+fn integers(file: &str) -> anyhow::Result<Vec<u32>> {
+    Ok(read_array(file)?.to_u32("values")?)
+}
+
+/// Reads `FILE` or `FILE:TENSOR`.
+fn read_array(argument: &str) -> anyhow::Result<Array> {
+    let (path, tensor) = split(argument);
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    match (extension.as_deref(), tensor) {
+        (Some("npy"), None) => Ok(read_npy(path)?),
+        (Some("npy"), Some(tensor)) => {
+            let problem = format!("a .npy file holds one array without a name, not {tensor:?}");
+            Err(Error::format(path.display().to_string(), problem).into())
+        }
+        (Some("safetensors"), tensor) => read_tensor(path, tensor),
+        _ => {
+            let problem = "expected a file named .npy or .safetensors";
+            Err(Error::format(path.display().to_string(), problem).into())
+        }
+    }
+}
+
+/// File and tensor. What exists as a whole is a file, and so is what has a path behind the colon (`C:\data.npy`).
+fn split(argument: &str) -> (&Path, Option<&str>) {
+    match argument.rsplit_once(':') {
+        Some((file, tensor)) if !tensor.contains(['/', '\\']) || file.ends_with(".safetensors") => {
+            if Path::new(argument).exists() {
+                return (Path::new(argument), None);
+            }
+            (Path::new(file), Some(tensor))
+        }
+        _ => (Path::new(argument), None),
+    }
+}
+
+fn read_tensor(path: &Path, tensor: Option<&str>) -> anyhow::Result<Array> {
+    let file = SafeTensors::open(path)?;
+    let names: Vec<&str> = file.names().collect();
+    let listed = || match names.len() {
+        0 => "none".into(),
+        n @ 1..=12 => names[..n].join(", "),
+        n => format!("{} and {} more", names[..12].join(", "), n - 12),
+    };
+    let name = match (tensor, &names[..]) {
+        (Some(name), _) if names.contains(&name) => name,
+        (None, [only]) => only,
+        (Some(name), _) => {
+            let problem = format!("no tensor {name:?}; it holds {}", listed());
+            return Err(Error::format(path.display().to_string(), problem).into());
+        }
+        (None, _) => {
+            let problem = format!("say which tensor, as FILE:TENSOR; it holds {}", listed());
+            return Err(Error::format(path.display().to_string(), problem).into());
+        }
+    };
+    Ok(file.tensor(name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_is_named_behind_the_file() {
+        assert_eq!(split("a.npy"), (Path::new("a.npy"), None));
+        assert_eq!(split("dir/a.safetensors:q"), (Path::new("dir/a.safetensors"), Some("q")));
+        assert_eq!(split("a.safetensors:case/Q"), (Path::new("a.safetensors"), Some("case/Q")));
+        assert_eq!(split(r"C:\data\a.npy"), (Path::new(r"C:\data\a.npy"), None));
+    }
+
+    #[test]
+    fn pieces_are_shown_within_their_word() {
+        let text = "a submersible, warship";
+        let encoded = maxsim_encode::Encoded {
+            spans: vec![(0, 1), (2, 5), (5, 9), (9, 13), (13, 14), (15, 22)],
+            ..Default::default()
+        };
+        assert_eq!(
+            token_texts(text, &encoded),
+            ["a", "[sub]mersible", "sub[mers]ible", "submers[ible]", ",", "warship"]
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! Options every command takes, and what they set up.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use etcetera::BaseStrategy;
+use maxsim::{BackendKind, CpuLevel, DType, Engine, EngineBuilder, Error, ErrorCode};
+
+use crate::exit::Usage;
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendChoice {
+    /// MAXSIM_BACKEND, else the best there is.
+    Auto,
+    /// SIMD kernels on the CPU.
+    Cpu,
+    /// WebGPU, Vulkan, Metal or DX12.
+    Wgpu,
+    /// NVIDIA GPUs.
+    Cuda,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine options")]
+pub(crate) struct Global {
+    /// Where to compute; a backend named here is used or is an error
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "BACKEND")]
+    pub(crate) backend: BackendChoice,
+
+    /// CPU threads [default: MAXSIM_THREADS, else one per core]
+    #[arg(long, global = true, value_name = "N", value_parser = positive())]
+    pub(crate) threads: Option<usize>,
+
+    /// SIMD level of the CPU [default: MAXSIM_CPU_LEVEL, else the best this machine runs]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = level())]
+    pub(crate) level: Option<CpuLevel>,
+}
+
+impl Global {
+    /// The engine these options and the environment ask for.
+    pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
+        let mut builder = EngineBuilder::new();
+        builder = match self.backend {
+            BackendChoice::Auto => builder,
+            BackendChoice::Cpu => builder.backend(BackendKind::Cpu),
+            BackendChoice::Wgpu => builder.backend(BackendKind::Wgpu),
+            BackendChoice::Cuda => builder.backend(BackendKind::Cuda),
+        };
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads);
+        }
+        if let Some(level) = self.level {
+            builder = builder.cpu_level(level);
+        }
+        builder.build().map_err(|error| match error.code() {
+            // Options were checked when they were parsed; what is left comes from the environment.
+            ErrorCode::Value => Usage::new(format!("in the environment: {error}")).into(),
+            _ => error.into(),
+        })
+    }
+}
+
+/// Parses a whole number of at least 1.
+pub(crate) fn positive() -> impl TypedValueParser<Value = usize> {
+    clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
+}
+
+fn level() -> impl TypedValueParser<Value = CpuLevel> {
+    PossibleValuesParser::new(CpuLevel::ALL.map(CpuLevel::name)).try_map(|name| name.parse::<CpuLevel>())
+}
+
+/// Parses an element type among `names`.
+pub(crate) fn dtype(names: &'static [&'static str]) -> impl TypedValueParser<Value = DType> {
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<DType>())
+}
+
+/// Log messages on stderr: `MAXSIM_LOG` is a filter such as `debug` or `maxsim_core=trace`; warnings by default.
+pub(crate) fn logging() -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("MAXSIM_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
+            .map_err(|error| Usage::new(format!("in the environment: MAXSIM_LOG={text:?}: {error}")))?,
+        _ => EnvFilter::new("warn"),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        // It would print on a stderr that is gone, and panic.
+        .log_internal_errors(false)
+        .try_init()
+        .map_err(|error| Error::io("log", error))
+        .context("log messages cannot be set up")
+}
+
+/// Directory for files that can be made again: `MAXSIM_CACHE_DIR`, else `maxsim` in the user's cache directory.
+pub(crate) fn cache_directory() -> Option<PathBuf> {
+    match std::env::var_os("MAXSIM_CACHE_DIR") {
+        Some(path) if !path.is_empty() => Some(path.into()),
+        _ => Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("maxsim")),
+    }
+}
