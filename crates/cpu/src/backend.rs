@@ -5,8 +5,10 @@ use maxsim_core::{
 };
 
 use crate::arch::{Kernels, kernels};
+use crate::backward::backward;
 use crate::documents;
 use crate::forward::forward;
+use crate::head::{from_hidden, from_hidden_backward};
 use crate::level::Level;
 use crate::retrieve::retrieve;
 use crate::threads::Threads;
@@ -50,7 +52,12 @@ impl CpuBackend {
     fn run(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Output> {
         match op {
             Op::Forward(op) => forward(op, self.kernels, &self.threads, cancel).map(Output::Scores),
+            Op::Backward(op) => backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients),
             Op::Retrieve(op) => retrieve(op, self.kernels, &self.threads, cancel).map(Output::TopK),
+            Op::FromHidden(op) => from_hidden(op, self.kernels, &self.threads, cancel).map(Output::Scores),
+            Op::FromHiddenBackward(op) => {
+                from_hidden_backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients)
+            }
             other => Err(unsupported(other)),
         }
     }
@@ -69,9 +76,12 @@ impl Backend for CpuBackend {
     }
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
-        let forward = match op {
-            Op::Forward(op) => op,
-            Op::Retrieve(op) => &op.forward,
+        let (q, d) = match op {
+            Op::Forward(op) => (op.q.dtype(), op.d.dtype()),
+            Op::Backward(op) => (op.forward.q.dtype(), op.forward.d.dtype()),
+            Op::Retrieve(op) => (op.forward.q.dtype(), op.forward.d.dtype()),
+            Op::FromHidden(op) => (op.q.dtype(), op.h.dtype()),
+            Op::FromHiddenBackward(op) => (op.forward.q.dtype(), op.forward.h.dtype()),
             other => return Err(unsupported(other)),
         };
         let wide = self.kernels.vectors * self.kernels.lanes;
@@ -80,7 +90,7 @@ impl Backend for CpuBackend {
             kernel: format!("{}/{}", op.name(), self.kernels.level),
             choices: vec![
                 ("tile", format!("{wide} query tokens × {} document tokens", self.kernels.rows)),
-                ("operands", format!("{}×{} as f32", forward.q.dtype(), forward.d.dtype())),
+                ("operands", format!("{q}×{d} as f32")),
                 ("threads", self.threads.count().to_string()),
             ],
             notes: vec![],

@@ -3,6 +3,7 @@
 use maxsim_core::{Backend, DType, DataRef, Documents, Resident, ResidentMeta, Result, Tokens};
 
 use crate::arch::Kernels;
+use crate::head::Head;
 use crate::kernel::forward::Ahead;
 use crate::norm::inverse_norm;
 
@@ -44,6 +45,8 @@ pub(crate) struct BlockScratch {
     rows: Vec<f32>,
     scales: Vec<f32>,
     ids: Vec<i32>,
+    projected: Vec<f32>,
+    wide: Vec<f32>,
 }
 
 /// How documents are brought to the kernels.
@@ -53,6 +56,8 @@ pub(crate) struct Reader<'a> {
     kernels: &'static Kernels,
     /// Rows per block: a multiple of the tile.
     block: usize,
+    /// Applied to every row before it is scored.
+    head: Option<&'a Head>,
 }
 
 /// f32 rows of a block at most: it stays in the first-level cache beside the query panel.
@@ -70,7 +75,12 @@ impl<'a> Reader<'a> {
         // Conversion overlaps with the arithmetic of the tile before it, as long as it comes in small pieces: the core looks
         // a few hundred instructions ahead. Where many panels meet a block, larger blocks spare more than that gains.
         let tiles = if tokens.dtype() == DType::F32 { most } else { most.min(panels.max(1)) };
-        Self { tokens, normalize, kernels, block: tiles * kernels.rows }
+        Self { tokens, normalize, kernels, block: tiles * kernels.rows, head: None }
+    }
+
+    /// The same with rows projected by `head` before they are scored (and normalised, if they are).
+    pub(crate) fn with_head(self, head: &'a Head) -> Self {
+        Self { head: Some(head), ..self }
     }
 
     /// Calls `each` for the blocks of document `j`, in order.
@@ -86,7 +96,7 @@ impl<'a> Reader<'a> {
                     scratch.ids.clear();
                     scratch.ids.extend((at - first) as i32..(end - first) as i32);
                     self.read(scratch, first, Some(at));
-                    each(self.block(scratch, Some(at)));
+                    self.give(scratch, Some(at), &mut each);
                     at = end;
                 }
             }
@@ -101,7 +111,7 @@ impl<'a> Reader<'a> {
                     scratch.ids.clear();
                     scratch.ids.extend(kept.by_ref().take(self.block));
                     self.read(scratch, first, None);
-                    each(self.block(scratch, None));
+                    self.give(scratch, None, &mut each);
                 }
             }
         }
@@ -116,7 +126,7 @@ impl<'a> Reader<'a> {
     /// each other.
     fn read(&self, scratch: &mut BlockScratch, first: usize, contiguous: Option<usize>) {
         let dim = self.tokens.dim();
-        let BlockScratch { rows, scales, ids } = scratch;
+        let BlockScratch { rows, scales, ids, .. } = scratch;
         if !matches!((self.tokens.data(), contiguous), (DataRef::F32(_), Some(_))) {
             rows.resize(ids.len() * dim, 0.0);
             match contiguous {
@@ -132,7 +142,7 @@ impl<'a> Reader<'a> {
         scales.clear();
         let scale = |id: &i32| self.tokens.scales().map_or(1.0, |s| s.get(first + *id as usize));
         scales.extend(ids.iter().map(scale));
-        if self.normalize {
+        if self.normalize && self.head.is_none() {
             let rows = match (self.tokens.data(), contiguous) {
                 (DataRef::F32(data), Some(at)) => &data[at * dim..(at + ids.len()) * dim],
                 _ => &rows[..],
@@ -154,6 +164,25 @@ impl<'a> Reader<'a> {
                 DataRef::I8(from) => (self.kernels.widen_i8)(from, to),
             }
         }
+    }
+
+    /// Hands the rows that `read` prepared to `each`, projected if there is a head.
+    fn give(&self, scratch: &mut BlockScratch, contiguous: Option<usize>, each: &mut impl FnMut(Block<'_>)) {
+        let Some(head) = self.head else {
+            return each(self.block(scratch, contiguous));
+        };
+        let mut projected = std::mem::take(&mut scratch.projected);
+        let mut wide = std::mem::take(&mut scratch.wide);
+        let block = self.block(scratch, contiguous);
+        head.project(block.rows, block.ahead, &mut wide, &mut projected, self.kernels);
+        if self.normalize {
+            for (scale, row) in scratch.scales.iter_mut().zip(projected.chunks_exact(head.dim)) {
+                *scale = inverse_norm(row, 1.0, self.kernels);
+            }
+        }
+        let ahead = Ahead { from: projected.as_ptr().cast(), row: 0 };
+        each(Block { rows: &projected, scales: &scratch.scales, ids: &scratch.ids, ahead });
+        (scratch.projected, scratch.wide) = (projected, wide);
     }
 
     fn block<'s>(&'s self, scratch: &'s BlockScratch, contiguous: Option<usize>) -> Block<'s> {

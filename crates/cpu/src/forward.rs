@@ -181,6 +181,17 @@ pub(crate) fn forward_tokens(
         _ => op.q.max_extent().div_ceil(kernels.vectors * kernels.lanes),
     };
     let reader = Reader::new(tokens, op.options.normalize && !normalized, kernels, panels);
+    forward_reader(op, reader, kernels, threads, cancel)
+}
+
+/// The same with documents as `reader` gives them.
+pub(crate) fn forward_reader(
+    op: &Forward<'_>,
+    reader: Reader<'_>,
+    kernels: &'static Kernels,
+    threads: &Threads,
+    cancel: &Cancel,
+) -> Result<Scores> {
     let job = Job { op, reader, kernels, results: Results::new(op), cancel };
     if op.pair_count() > 0 {
         match op.pairing {

@@ -2,13 +2,15 @@
 //!
 //! - [`CpuBackend`] runs operators on a pool of threads at one SIMD [`Level`].
 //! - `arch/` has a folder per instruction set; `kernel/` has the kernels, written once over a vector trait.
-//! - One file per operator (`forward`, `retrieve`) decides what meets what on which thread; `pack` and `documents` bring
+//! - One file per operator (`forward`, `backward`, `head`, `retrieve`) decides what meets what on which thread; `pack` and `documents` bring
 //!   queries and documents into the kernels' form.
 
 mod arch;
 mod backend;
+mod backward;
 mod documents;
 mod forward;
+mod head;
 mod kernel;
 mod level;
 mod norm;

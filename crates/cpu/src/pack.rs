@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maxsim_core::{Element, Tokens};
+use maxsim_core::{DataRef, Element, Tokens};
 
 use crate::arch::Kernels;
 use crate::norm::inverse_norm;
@@ -92,7 +92,7 @@ impl Packed {
                     continue;
                 }
                 let vector = q.data().slice(row * q.dim()..(row + 1) * q.dim());
-                maxsim_core::dispatch!(DataRef, vector, |v| transpose(v, out, width, t));
+                transpose_any(vector, out, width, t);
                 let scale = q.scales().map_or(1.0, |s| s.get(row));
                 self.factors[lane + t] = if normalize {
                     row_f32.clear();
@@ -116,6 +116,11 @@ impl Packed {
     pub(crate) fn lanes(&self) -> usize {
         self.factors.len()
     }
+}
+
+/// Writes a row of any type as column `t` of a `[dim][width]` panel.
+pub(crate) fn transpose_any(row: DataRef<'_>, panel: &mut [f32], width: usize, t: usize) {
+    maxsim_core::dispatch!(DataRef, row, |row| transpose(row, panel, width, t));
 }
 
 /// Writes a row as column `t` of a `[dim][width]` panel.

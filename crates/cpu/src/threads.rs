@@ -58,6 +58,20 @@ impl Threads {
         (0..tasks).try_for_each(|task| work(&mut s, task))
     }
 
+    /// Calls `work` for every item; items are owned, so each may be a piece of the output.
+    pub(crate) fn for_each<T: Send>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(T) -> Result<()> + MaybeSendSync,
+    ) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if items.len() > 1 && self.count() > 1 {
+            use rayon::prelude::*;
+            return self.pool.install(|| items.into_par_iter().try_for_each(work));
+        }
+        items.into_iter().try_for_each(work)
+    }
+
     /// [`run`](Self::run) with a result per task, in task order.
     pub(crate) fn map<S, T: Send>(
         &self,

@@ -14,6 +14,7 @@ pub(crate) mod x86_64;
 use maxsim_core::{E4M3, bf16, f16};
 
 use crate::kernel::forward::Tile;
+use crate::kernel::project::Projection;
 use crate::level::Level;
 
 /// A vector of f32 lanes.
@@ -33,6 +34,7 @@ pub(crate) trait Simd: Copy {
     unsafe fn splat(x: f32) -> Self::F32;
     unsafe fn load(from: *const f32) -> Self::F32;
     unsafe fn store(to: *mut f32, x: Self::F32);
+    unsafe fn add(a: Self::F32, b: Self::F32) -> Self::F32;
     unsafe fn mul(a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a·b + c`, fused where the hardware fuses.
     unsafe fn mul_add(a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
@@ -69,6 +71,8 @@ pub(crate) struct Kernels {
     pub(crate) forward: unsafe fn(&mut Tile<'_>),
     /// The same, also tracking which row won.
     pub(crate) forward_argmax: unsafe fn(&mut Tile<'_>),
+    /// Projects a block of rows onto a panel of columns.
+    pub(crate) project: unsafe fn(&mut Projection<'_>),
     /// Sum of squares of a row.
     pub(crate) square_norm: unsafe fn(&[f32]) -> f32,
     /// Conversions to f32; both slices have the same length.
@@ -84,7 +88,7 @@ macro_rules! instantiate {
     ($level:ident, $simd:ty, [$rows1:literal, $rows2:literal], $(#[$attr:meta])*) => {
         use maxsim_core::{E4M3, bf16, f16};
         use $crate::arch::{Kernels, Simd};
-        use $crate::kernel::{convert, forward, norm};
+        use $crate::kernel::{convert, forward, norm, project as projection};
         use $crate::level::Level;
 
         $(#[$attr])*
@@ -96,6 +100,11 @@ macro_rules! instantiate {
         unsafe fn forward_argmax(tile: &mut forward::Tile<'_>) {
             // SAFETY: as above.
             unsafe { forward::block::<$simd, $rows1, $rows2, true>(tile) }
+        }
+        $(#[$attr])*
+        unsafe fn project(p: &mut projection::Projection<'_>) {
+            // SAFETY: the caller guarantees the level; `Projection` guarantees its bounds.
+            unsafe { projection::project::<$simd, $rows1, $rows2>(p) }
         }
         $(#[$attr])*
         unsafe fn square_norm(row: &[f32]) -> f32 {
@@ -130,6 +139,7 @@ macro_rules! instantiate {
             rows: if $rows1 > $rows2 { $rows1 } else { $rows2 },
             forward: forward_max,
             forward_argmax,
+            project,
             square_norm,
             widen_f16,
             widen_bf16,

@@ -119,6 +119,42 @@ unsafe fn cover<S: Simd, const V: usize, const R: usize, const ARGMAX: bool>(til
     }
 }
 
+/// Inner products of `R` rows with the columns of a panel, fetching `ahead` on the way.
+///
+/// # Safety
+/// Only where `S`'s instruction set is enabled; `panel` has `dim · V · LANES` elements, `rows` has `R · dim`.
+#[inline(always)]
+pub(crate) unsafe fn products<S: Simd, const V: usize, const R: usize>(
+    panel: *const f32,
+    rows: *const f32,
+    dim: usize,
+    ahead: Ahead,
+) -> [[S::F32; V]; R] {
+    // SAFETY: `k < dim`, `r < R`, `v < V`, inside what the caller promises; a prefetched address need not be valid.
+    unsafe {
+        let mut sums = [[S::zero(); V]; R];
+        let mut column = panel;
+        let mut fetch = ahead.from;
+        let fetch_step = R * ahead.row / dim;
+        for k in 0..dim {
+            S::prefetch(fetch);
+            fetch = fetch.wrapping_add(fetch_step);
+            let mut q = [S::zero(); V];
+            for v in 0..V {
+                q[v] = S::load(column.add(v * S::LANES));
+            }
+            for r in 0..R {
+                let element = S::splat(*rows.add(r * dim + k));
+                for v in 0..V {
+                    sums[r][v] = S::mul_add(element, q[v], sums[r][v]);
+                }
+            }
+            column = column.add(V * S::LANES);
+        }
+        sums
+    }
+}
+
 /// # Safety
 /// Rows `first..first + R` exist.
 #[inline(always)]
@@ -129,26 +165,8 @@ unsafe fn rows<S: Simd, const V: usize, const R: usize, const ARGMAX: bool>(
     let dim = tile.dim;
     // SAFETY: `k < dim`, `r < R`, `v < V`: inside `panel` (`dim · V · LANES`), `rows`, `scales`, `ids`, `best`, `index`.
     unsafe {
-        let mut sums = [[S::zero(); V]; R];
-        let mut query = tile.panel.as_ptr();
-        let document = tile.rows.as_ptr().add(first * dim);
-        let mut ahead = tile.ahead.from.wrapping_add(first * tile.ahead.row);
-        let ahead_step = R * tile.ahead.row / dim;
-        for k in 0..dim {
-            S::prefetch(ahead);
-            ahead = ahead.wrapping_add(ahead_step);
-            let mut q = [S::zero(); V];
-            for v in 0..V {
-                q[v] = S::load(query.add(v * S::LANES));
-            }
-            for r in 0..R {
-                let element = S::splat(*document.add(r * dim + k));
-                for v in 0..V {
-                    sums[r][v] = S::mul_add(element, q[v], sums[r][v]);
-                }
-            }
-            query = query.add(V * S::LANES);
-        }
+        let ahead = Ahead { from: tile.ahead.from.wrapping_add(first * tile.ahead.row), row: tile.ahead.row };
+        let sums = products::<S, V, R>(tile.panel.as_ptr(), tile.rows.as_ptr().add(first * dim), dim, ahead);
         for v in 0..V {
             let best_at = tile.best.as_mut_ptr().add(v * S::LANES);
             let mut best = S::load(best_at);

@@ -3,3 +3,4 @@
 pub(crate) mod convert;
 pub(crate) mod forward;
 pub(crate) mod norm;
+pub(crate) mod project;

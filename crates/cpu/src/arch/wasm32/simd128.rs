@@ -33,6 +33,10 @@ impl Simd for Simd128 {
         unsafe { v128_store(to.cast(), x) }
     }
     #[inline(always)]
+    unsafe fn add(a: v128, b: v128) -> v128 {
+        f32x4_add(a, b)
+    }
+    #[inline(always)]
     unsafe fn mul(a: v128, b: v128) -> v128 {
         f32x4_mul(a, b)
     }
