@@ -23,8 +23,9 @@ pub(crate) fn backward(
     let recomputed = match op.argmax {
         Some(_) => None,
         None => {
-            let options = Options { argmax: true, ..op.forward.options };
-            forward(&Forward { options, ..op.forward.clone() }, kernels, threads, cancel)?.argmax
+            let mut op = op.forward.clone();
+            op.options.argmax = true;
+            forward(&op, kernels, threads, cancel)?.argmax
         }
     };
     let argmax = op.argmax.or(recomputed.as_ref()).expect("winners were given or recomputed");

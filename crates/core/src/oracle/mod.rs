@@ -2,6 +2,10 @@
 //!
 //! Nothing here is fast and nothing here shares code with a kernel.
 
+mod backward;
 mod forward;
+mod head;
 
+pub use backward::{OracleGradients, backward};
 pub use forward::{OracleScores, forward, retrieve};
+pub use head::{OracleHeadGradients, from_hidden, from_hidden_backward};
