@@ -113,7 +113,8 @@ fn parse(what: &str, bytes: &[u8]) -> Result<Array> {
         return Err(bad(format!("a header of {length} bytes, but {} bytes are left", rest.len())));
     };
     // Copied first: a mapped file that someone changes meanwhile must not become text that was checked before.
-    let header = Header::parse(&header.to_vec()).map_err(|problem| bad(format!("header: {problem}")))?;
+    let header = header.to_vec();
+    let header = Header::parse(&header).map_err(|problem| bad(format!("header: {problem}")))?;
     let element_type = element_type(what, &header.descr)?;
     let elements = element_count(what, &header.shape)?;
     let needed = elements.checked_mul(element_type.size());

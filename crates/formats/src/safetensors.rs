@@ -121,8 +121,9 @@ impl SafeTensors {
             return Err(bad(format!("a header of {length} bytes, but {} bytes are left", rest.len())));
         };
         // Copied first: a mapped file that someone changes meanwhile must not become text that was checked before.
+        let header = header.to_vec();
         let header: BTreeMap<String, Value> =
-            serde_json::from_slice(&header.to_vec()).map_err(|error| bad(format!("header: {error}")))?;
+            serde_json::from_slice(&header).map_err(|error| bad(format!("header: {error}")))?;
         let mut metadata = BTreeMap::new();
         let mut tensors = BTreeMap::new();
         for (name, value) in header {
