@@ -1,0 +1,134 @@
+/**
+ * What a native binding (napi addon, WebAssembly, worker) offers. Plain values in, plain values out, so that they can
+ * cross a thread. Inputs have been normalised, but only Rust checks that they fit each other.
+ */
+import type { CpuLevel, EngineInfo, EngineOptions, ErrorCode, ErrorDetails, Plan, Precision } from "../index.js";
+
+/** Tokens with every representation reduced to one. */
+export interface RawTokens {
+  /** What errors call this operand; empty where its fields stand alone. */
+  name: string;
+  /** The elements' bytes. */
+  data: Uint8Array;
+  dtype: string;
+  /** Padded, or … */
+  shape?: number[];
+  /** … packed. */
+  dim?: number;
+  offsets?: Uint32Array;
+  mask?: Uint8Array;
+  lengths?: Uint32Array;
+  scales?: Float32Array;
+}
+
+export interface RawOptions {
+  normalize?: boolean;
+  argmax?: boolean;
+  precision?: Precision;
+  validateFinite?: boolean;
+  topK?: number;
+  chunk?: number;
+  largest?: boolean;
+  sorted?: boolean;
+}
+
+/** An operator as a value. `d` is absent where a corpus takes its place. */
+export interface RawOp {
+  op: string;
+  q: RawTokens;
+  d?: RawTokens;
+  pairQIdx?: Uint32Array;
+  pairDIdx?: Uint32Array;
+  options: RawOptions;
+}
+
+/** A typed error as a value; results that can fail are `T | Failure`. */
+export interface Failure {
+  code: ErrorCode;
+  message: string;
+  details: ErrorDetails;
+}
+
+export interface RawScores {
+  scores: Float32Array;
+  shape: number[];
+  indices?: Uint32Array;
+  argmax?: Int32Array;
+  argmaxShape?: number[];
+  argmaxOffsets?: Uint32Array;
+}
+
+export interface RawPacked {
+  q: RawPackedTokens;
+  d: RawPackedTokens;
+  pairQIdx: Uint32Array;
+  pairDIdx: Uint32Array;
+}
+
+export interface RawPackedTokens {
+  data: Float32Array | Uint16Array;
+  dtype: string;
+  dim: number;
+  offsets: Uint32Array;
+}
+
+export interface RawPlan extends Omit<Plan, "choices"> {
+  choices: [string, string][];
+}
+
+export interface RawCorpusOptions {
+  storage?: string;
+  normalize?: boolean;
+  validateFinite?: boolean;
+}
+
+/** Asks work to stop; it then fails with code `ERR_ABORTED`, which never reaches users. */
+export interface NativeCancel {
+  cancel(): void;
+}
+
+export interface NativeEngine {
+  readonly info: Omit<EngineInfo, "version">;
+  run(op: RawOp, corpus?: NativeCorpus, cancel?: NativeCancel): Promise<RawScores | Failure>;
+  packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure>;
+  explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure>;
+  corpus(documents: RawTokens, options: RawCorpusOptions, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
+  dispose(): void;
+}
+
+export interface NativeCorpus {
+  readonly count: number;
+  readonly dim: number;
+  readonly dtype: string;
+  readonly bytes: number;
+  dispose(): void;
+}
+
+export interface Native {
+  /** Version of maxsim. */
+  readonly VERSION: string;
+  /** Inputs of at least so many bytes are read in place while a call runs. */
+  readonly HOLD_BYTES: number;
+  createEngine(options: RawEngineOptions): Promise<NativeEngine | Failure>;
+  createStaticEncoder(): Promise<NativeEncoder | Failure>;
+  createCancel(): NativeCancel;
+  /** One-time warnings since the last call. */
+  takeWarnings(): string[];
+}
+
+export interface NativeEncoder {
+  readonly name: string;
+  readonly dim: number;
+  encodeQuery(text: string, cancel?: NativeCancel): Promise<RawEncoded | Failure>;
+  encodeDocuments(texts: string[], cancel?: NativeCancel): Promise<RawEncoded | Failure>;
+}
+
+export interface RawEncoded {
+  vectors: Float32Array;
+  offsets: Uint32Array;
+  spans: Uint32Array;
+}
+
+export interface RawEngineOptions extends Omit<EngineOptions, "cpuLevel"> {
+  cpuLevel?: CpuLevel;
+}

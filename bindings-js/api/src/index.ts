@@ -1,0 +1,444 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The JavaScript surface of maxsim. `@maxsim/node` and `@maxsim/web` both implement {@link Api}, so nothing here
+ * names anything that only one platform has.
+ *
+ * Notation: `Nq` queries, `Nd` documents, `Lq`/`Ld` tokens, `d` embedding dimension, `K` candidates per query,
+ * `T` tokens of a packed batch. Arrays are row-major. Scores are f32:
+ * `score(i, j) = Σ_s max_t ⟨Q[i,s], D[j,t]⟩` over kept tokens. A query token without a kept document token adds 0,
+ * a NaN similarity never wins, and nothing is floored at 0.
+ *
+ * @module
+ */
+import type { MaxSimError } from "./error.js";
+
+export { MaxSimError } from "./error.js";
+export type { ErrorCode, ErrorDetails } from "./error.js";
+
+/** What a package exports. */
+export interface Api {
+  /**
+   * Sets a backend up.
+   *
+   * @throws {MaxSimError} `ERR_UNSUPPORTED` for a backend or SIMD level that this package or machine lacks, or if the
+   * package has no binary for this platform; `ERR_VALUE` for an unknown option or value.
+   */
+  createEngine(options?: EngineOptions): Promise<Engine>;
+
+  /** The embedded English encoder: text to token vectors without a model download. */
+  createStaticEncoder(): Promise<StaticEncoder>;
+
+  MaxSimError: typeof MaxSimError;
+}
+
+/** Options of {@link Api.createEngine}. */
+export interface EngineOptions {
+  /**
+   * `"auto"` (default) takes the best backend there is; one asked for by name is used or refused.
+   * The environment variable `MAXSIM_BACKEND`, where there are any, steps in for `"auto"`.
+   */
+  backend?: "auto" | BackendKind;
+  /** CPU threads, at least 1. Default: one per core. */
+  threads?: number;
+  /** SIMD level of the CPU backend. Default: the best this machine runs. */
+  cpuLevel?: CpuLevel;
+  /** No one-time warnings. Default false. */
+  silent?: boolean;
+}
+
+export type BackendKind = "cpu" | "wgpu" | "cuda";
+export type CpuLevel = "avx512" | "avx2" | "neon" | "simd128" | "generic";
+
+/** Facts about an engine's backend. */
+export interface EngineInfo {
+  readonly backend: BackendKind;
+  /** CPU model or GPU. */
+  readonly device: string;
+  /** SIMD level, capability tier or architecture in use. */
+  readonly level: string;
+  /** Levels this machine runs, best first. */
+  readonly levels: readonly string[];
+  /** CPU threads; 0 on a GPU. */
+  readonly threads: number;
+  /** Version of maxsim. */
+  readonly version: string;
+}
+
+/**
+ * Element type. `"fp8"` (e4m3fn) and `"int8"` need `scales`.
+ */
+export type DType = "f32" | "f16" | "bf16" | "fp8" | "int8";
+
+/** `Float16Array`, described by its structure: not every runtime and not every TypeScript library has it. */
+export interface Float16ArrayLike {
+  readonly [Symbol.toStringTag]: "Float16Array";
+  readonly buffer: ArrayBufferLike;
+  readonly byteLength: number;
+  readonly byteOffset: number;
+  readonly length: number;
+}
+
+/**
+ * Token vectors. Without a `dtype`: `Float32Array` is f32, `Float16Array` f16, `Int8Array` int8, `Uint8Array` fp8.
+ * `Uint16Array` needs one, `"f16"` or `"bf16"`.
+ */
+export type TokenData = Float32Array | Uint16Array | Float16ArrayLike | Uint8Array | Int8Array;
+
+/** Non-negative integers of any width; the values have to fit 32 bits. */
+export type IntegerArray =
+  | Uint32Array
+  | Int32Array
+  | Uint16Array
+  | Int16Array
+  | Uint8Array
+  | Int8Array
+  | BigInt64Array
+  | BigUint64Array
+  | readonly number[]
+  | readonly bigint[];
+
+/**
+ * A batch of token sequences, in one of three forms:
+ * - padded: `data` and `shape`, `[L, d]` (one sequence; results have no axis for it), `[N, L, d]`, or as candidates
+ *   `[N, K, L, d]`; `lengths` and `mask` say which tokens count;
+ * - packed: `data` `[T, d]`, `dim` and `offsets`;
+ * - one sequence: `data` `[L, d]` and `dim`.
+ *
+ * Inputs are not copied from 64 KiB up: leave them alone (no writing, no transfer to a worker) until the Promise
+ * settles. Data in a `SharedArrayBuffer` is refused.
+ */
+export interface TokensInput {
+  data: TokenData;
+  /** Element type of `data`. */
+  dtype?: DType;
+  shape?: readonly number[];
+  /** Embedding dimension `d`, at least 1. */
+  dim?: number;
+  /** `[N + 1]`, from 0 to `T`, never decreasing: sequence `i` has the rows `offsets[i]` to `offsets[i + 1]`. */
+  offsets?: IntegerArray;
+  /** One entry per token slot (`[.., L]` or `[T]`); true or non-zero keeps the token. */
+  mask?: Uint8Array | readonly boolean[];
+  /** Tokens that count, per padded sequence; what lies behind is not read. `[N]` or `[N, K]` flat. */
+  lengths?: IntegerArray;
+  /** Of fp8 and int8 data, finite and positive: one for all tokens, or one per token slot. Token = value × scale. */
+  scales?: number | Float32Array | readonly number[];
+}
+
+/** Queries: a bare typed array is one query `[Lq, d]` where the documents, a {@link Corpus}, say what `d` is. */
+export type QueryInput = TokensInput | TokenData;
+
+/** Documents: tokens of this call, or a corpus of the same engine. */
+export type DocumentsInput = TokensInput | Corpus;
+
+/** How an `AbortSignal` looks from here. */
+export interface AbortSignalLike {
+  readonly aborted: boolean;
+  readonly reason: unknown;
+  addEventListener(type: "abort", listener: () => void): void;
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
+/** Options of every call that takes time. */
+export interface CallOptions {
+  /**
+   * Stops the call, which then rejects with `signal.reason`, as soon as nothing reads its inputs any more.
+   */
+  signal?: AbortSignalLike;
+}
+
+/**
+ * - `"default"`: like `"exact"` for f32; 16-bit inputs are never rounded further.
+ * - `"exact"`: f32 products and sums.
+ * - `"fast"`: f32 inputs may be rounded to 16 bit.
+ * - `"int8"`: integer arithmetic on quantised inputs.
+ */
+export type Precision = "default" | "exact" | "fast" | "int8";
+
+/** Options of the scoring operators. */
+export interface ScoreOptions extends CallOptions {
+  /** Divide every token by `max(‖x‖₂, 1e-6)`. Default false. */
+  normalize?: boolean;
+  /** Also return which document token won each query token. Default false. */
+  argmax?: boolean;
+  /** Default `"default"`. */
+  precision?: Precision;
+  /** Reject NaN and infinity in tokens that count with `ERR_NON_FINITE`. Default false. */
+  validateFinite?: boolean;
+}
+
+/**
+ * Which document token won each query token: document-local, the lowest index among equals, −1 where a row has no
+ * winner or is masked.
+ */
+export interface Winners {
+  /** One row of winners per score, in the order of the scores. */
+  readonly argmax?: Int32Array;
+  /** Shape of `argmax`: that of the scores, then `Lq`. Absent for packed queries, whose rows differ in length. */
+  readonly argmaxShape?: readonly number[];
+  /** For packed queries: row `p` is `argmax[argmaxOffsets[p]]` to `argmax[argmaxOffsets[p + 1]]`. */
+  readonly argmaxOffsets?: Uint32Array;
+}
+
+/** Result of a scoring operator. */
+export interface Scores extends Winners {
+  readonly scores: Float32Array;
+  /** Shape of `scores`; `[]` is a single number. */
+  readonly shape: readonly number[];
+}
+
+/** Result of a search: best first, lower index first among equals. */
+export interface TopK extends Winners {
+  /** `[Nq, k]`, or `[k]` for one query; `k = min(topK, Nd)`. */
+  readonly scores: Float32Array;
+  /** Documents, same shape. */
+  readonly indices: Uint32Array;
+  /** Shape of `scores` and `indices`. */
+  readonly shape: readonly number[];
+}
+
+/** Options of {@link Corpus.search}. */
+export interface SearchOptions extends CallOptions {
+  /** Results per query, at least 1. */
+  topK: number;
+  /** Also return `argmax` `[Nq, k, Lq]` (`[k, Lq]` for one query) of the hits. Default false. */
+  explain?: boolean;
+  /** Documents scored at a time, at least 1: bounds peak memory, never changes the result. */
+  chunk?: number;
+  /** Highest scores first. Default true. */
+  largest?: boolean;
+  /** Results in order. `false` allows any order of the same set. Default true. */
+  sorted?: boolean;
+  /** Default `"default"`. */
+  precision?: Precision;
+}
+
+/** Options of {@link Engine.retrieve}. */
+export interface RetrieveOptions extends SearchOptions {
+  /** Default true, other than in the scoring operators. */
+  normalize?: boolean;
+  /** Reject NaN and infinity in tokens that count with `ERR_NON_FINITE`. Default false. */
+  validateFinite?: boolean;
+}
+
+/** Documents for {@link Engine.corpus} and how to keep them. */
+export interface CorpusInput extends TokensInput, CallOptions {
+  /** Convert to this type. `dtype` describes `data`, `storage` what is kept. Default: as `data`. */
+  storage?: DType;
+  /**
+   * Normalise the documents once, now, and queries at search time. Default true; quantised data cannot be normalised
+   * and needs `false`.
+   */
+  normalize?: boolean;
+  /** Reject NaN and infinity with `ERR_NON_FINITE`. Default false. */
+  validateFinite?: boolean;
+}
+
+/** Packed tokens, as {@link Engine.packPadded} returns them: valid as {@link TokensInput}. */
+export interface PackedTokens {
+  /** `[T, d]`, in the type of the input; f16 and bf16 as `Uint16Array`. */
+  readonly data: Float32Array | Uint16Array;
+  readonly dtype: DType;
+  readonly dim: number;
+  /** `[N + 1]`. */
+  readonly offsets: Uint32Array;
+}
+
+/** Padded reranking input without its padding: `engine.scorePairs(q, d, pairQIdx, pairDIdx)`. */
+export interface PackedPairs {
+  /** `B` queries. */
+  readonly q: PackedTokens;
+  /** `B·K` documents. */
+  readonly d: PackedTokens;
+  /** `[B·K]`: `0,0,…,1,1,…`. */
+  readonly pairQIdx: Uint32Array;
+  /** `[B·K]`: `0,1,2,…`. */
+  readonly pairDIdx: Uint32Array;
+}
+
+/** An operator with its inputs, for {@link Engine.explain}. Options are those of the method of that name. */
+export type Operation =
+  | ({ op: "maxsim" | "maxsimPairs" | "maxsimVarlen" | "maxsimPadded"; q: QueryInput; d: DocumentsInput } & Omit<ScoreOptions, "signal">)
+  | ({ op: "scorePairs"; q: QueryInput; d: DocumentsInput; pairQIdx: IntegerArray; pairDIdx: IntegerArray } & Omit<ScoreOptions, "signal">)
+  | ({ op: "retrieve"; q: QueryInput; d: DocumentsInput } & Omit<RetrieveOptions, "signal">);
+
+/** How an operator will be run. */
+export interface Plan {
+  readonly backend: BackendKind;
+  /** Kernel, e.g. `forward/avx2`. */
+  readonly kernel: string;
+  /** Tile, threads and other choices. */
+  readonly choices: Readonly<Record<string, string>>;
+  /** Reasons worth telling, e.g. why a backend was passed over. */
+  readonly notes: readonly string[];
+  /** All of it in one line. */
+  readonly text: string;
+}
+
+/**
+ * Runs operators, off the main thread or event loop. Calls may overlap.
+ *
+ * Every method rejects with a {@link MaxSimError}: `ERR_SHAPE`, `ERR_DTYPE`, `ERR_VALUE`, `ERR_INDEX` or `ERR_LIMIT`
+ * for an argument (`details.argument` says which), `ERR_NON_FINITE` under `validateFinite`, `ERR_DISPOSED` after
+ * {@link Engine.dispose}, and what the backend reports (`ERR_UNSUPPORTED`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`, …).
+ */
+export interface Engine {
+  readonly info: EngineInfo;
+
+  /**
+   * Every query with every document: `q [Nq, Lq, d]` × `d [Nd, Ld, d]` → `[Nq, Nd]`. With candidates
+   * `d [Nq, K, Ld, d]` each query meets its own: `[Nq, K]`. Operands may be packed; a 2-D operand has no axis in the
+   * result.
+   */
+  maxsim(q: QueryInput, d: DocumentsInput, options?: ScoreOptions): Promise<Scores>;
+
+  /** Query `i` with document `i`: `[B, Lq, d]` × `[B, Ld, d]` → `[B]`. */
+  maxsimPairs(q: QueryInput, d: DocumentsInput, options?: ScoreOptions): Promise<Scores>;
+
+  /** Every packed query with every packed document: `[Nq, Nd]`. Both operands need `offsets`. */
+  maxsimVarlen(q: TokensInput, d: DocumentsInput, options?: ScoreOptions): Promise<Scores>;
+
+  /** Pair `p` is query `pairQIdx[p]` with document `pairDIdx[p]`: `[P]`, order kept, duplicates allowed. */
+  scorePairs(
+    q: QueryInput,
+    d: DocumentsInput,
+    pairQIdx: IntegerArray,
+    pairDIdx: IntegerArray,
+    options?: ScoreOptions,
+  ): Promise<Scores>;
+
+  /** Reranking: `q [B, Lq, d]` × `d [B, K, Ld, d]`, both with `lengths` → `[B, K]`. */
+  maxsimPadded(q: TokensInput, d: TokensInput, options?: ScoreOptions): Promise<Scores>;
+
+  /** The input of {@link maxsimPadded} without its padding. Masks and scales are refused. */
+  packPadded(q: TokensInput, d: TokensInput, options?: CallOptions): Promise<PackedPairs>;
+
+  /** The `topK` best documents of every query: `[Nq, min(topK, Nd)]`. Normalises unless told not to. */
+  retrieve(q: QueryInput, d: DocumentsInput, options: RetrieveOptions): Promise<TopK>;
+
+  /** Keeps documents, `[N, L, d]` padded or packed, with the engine: upload once, search many times. */
+  corpus(documents: CorpusInput): Promise<Corpus>;
+
+  /** Scoring with fixed options. */
+  scorer(options?: ScorerOptions): Scorer;
+
+  /** How an operator would be run; it is validated but not run. */
+  explain(operation: Operation): Promise<Plan>;
+
+  /**
+   * Frees the engine and its corpora. Calls under way still finish; later ones reject with `ERR_DISPOSED`. Doing it
+   * twice is fine.
+   */
+  dispose(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Documents that an engine keeps. Free it with {@link Corpus.dispose}; rejects as {@link Engine} does. */
+export interface Corpus {
+  /** Number of documents. */
+  readonly count: number;
+  /** Embedding dimension `d`. */
+  readonly dim: number;
+  /** Type the documents are kept in. */
+  readonly dtype: DType;
+  /** Bytes the backend holds. */
+  readonly bytes: number;
+  /** Whether the documents were normalised; queries are then, too. */
+  readonly normalized: boolean;
+
+  /** Scores of all documents: `[Nq, Nd]`, or `[Nd]` for one query. */
+  score(query: QueryInput, options?: Omit<ScoreOptions, "normalize">): Promise<Scores>;
+
+  /** The best documents of every query: `[Nq, k]`, or `[k]` for one query; `k = min(topK, count)`. */
+  search(query: QueryInput, options: SearchOptions): Promise<TopK>;
+
+  /** Frees the documents. Calls under way still finish; later ones reject with `ERR_DISPOSED`. */
+  dispose(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Options of {@link Engine.scorer}. */
+export interface ScorerOptions {
+  /** Default true. */
+  normalize?: boolean;
+  /** Token id that {@link Scorer.forwardWithIds} leaves out. */
+  maskPadToken?: number | bigint;
+  /** Default `"default"`. */
+  precision?: Precision;
+  /** Default false. */
+  validateFinite?: boolean;
+}
+
+/** Options of the methods of {@link Scorer}; the others are fixed. */
+export interface ScorerCallOptions extends CallOptions {
+  /** Also return which document token won each query token. Default false. */
+  argmax?: boolean;
+}
+
+/** Scores with fixed options. */
+export interface Scorer {
+  readonly options: Readonly<ScorerOptions>;
+
+  /** {@link Engine.maxsim} with these options. */
+  forward(q: QueryInput, d: DocumentsInput, options?: ScorerCallOptions): Promise<Scores>;
+
+  /**
+   * {@link Engine.maxsim} where tokens whose id is `maskPadToken` do not count. Ids have one entry per token slot and
+   * take the place of masks. Rejects with `ERR_VALUE` if `maskPadToken` is not set.
+   */
+  forwardWithIds(
+    q: TokensInput,
+    qIds: IdArray,
+    d: TokensInput,
+    dIds: IdArray,
+    options?: ScorerCallOptions,
+  ): Promise<Scores>;
+
+  /** One query with its candidates: `q [Lq, d]` → `[N]`. */
+  score(q: QueryInput, d: DocumentsInput, options?: ScorerCallOptions): Promise<Scores>;
+
+  /** {@link Engine.retrieve} with these options. */
+  retrieve(q: QueryInput, d: DocumentsInput, options: Omit<SearchOptions, "precision">): Promise<TopK>;
+}
+
+/** Token ids: integers of any sign and width. */
+export type IdArray = IntegerArray;
+
+/**
+ * Text to token vectors by table look-up: the same token has the same vector wherever it stands. There so that search
+ * can be tried at once; for quality, encode with a ColBERT model elsewhere.
+ *
+ * Document vectors have unit length; query vectors are as long as the token is important. Search them with
+ * `normalize: false`, or that is lost:
+ *
+ * ```ts
+ * const { vectors, offsets, dim } = await encoder.encodeDocuments(texts);
+ * const docs = await engine.corpus({ data: vectors, offsets, dim, normalize: false });
+ * const query = await encoder.encodeQuery("ships under water");
+ * const { indices } = await docs.search(query.vectors, { topK: 3 });
+ * ```
+ */
+export interface StaticEncoder {
+  /** The model's name. */
+  readonly name: string;
+  /** Length of a vector. */
+  readonly dim: number;
+  encodeQuery(text: string, options?: CallOptions): Promise<EncodedText>;
+  encodeDocuments(texts: readonly string[], options?: CallOptions): Promise<EncodedTexts>;
+}
+
+/** One text as tokens. A text without any known token has none, which is not an error. */
+export interface EncodedText {
+  /** Text of each token, as the input spells it: `water`, or `sub`, `mers`, `ible`. */
+  readonly tokens: readonly string[];
+  /** `[T, 2]`: where tokens start and end in the text, counted as `String.prototype.slice` does. */
+  readonly spans: Uint32Array;
+  /** `[T, dim]`. */
+  readonly vectors: Float32Array;
+  readonly dim: number;
+}
+
+/** Several texts as tokens, one after the other. */
+export interface EncodedTexts extends EncodedText {
+  /** `[N + 1]`: text `i` has the tokens `offsets[i]` to `offsets[i + 1]`. Spans count from the start of its text. */
+  readonly offsets: Uint32Array;
+}
