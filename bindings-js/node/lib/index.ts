@@ -1,0 +1,39 @@
+/**
+ * Late-interaction MaxSim scoring and search for Node. The surface is that of `@maxsim/api`.
+ *
+ * @module
+ */
+import type { Engine, EngineOptions, StaticEncoder } from "@maxsim/api";
+import * as over from "@maxsim/api/binding";
+import { loadNative } from "./load.js";
+
+export * from "@maxsim/api";
+
+let host: over.Host | undefined;
+
+/** Loads the addon on first use, so that importing this package never throws. */
+function binding(): over.Host {
+  return (host ??= {
+    native: loadNative(),
+    warn: (message) => process.emitWarning(message, "MaxSimWarning"),
+  });
+}
+
+/**
+ * Sets a backend up. Computing happens on libuv's thread pool and the engine's own threads, not on the event loop.
+ *
+ * @throws {MaxSimError} `ERR_UNSUPPORTED` for a backend or SIMD level that this package or machine lacks, or if the
+ * package has no binary for this platform; `ERR_VALUE` for an unknown option or value.
+ */
+export async function createEngine(options?: EngineOptions): Promise<Engine> {
+  return over.createEngine(binding(), options);
+}
+
+/**
+ * The embedded English encoder; its table is read on the first call.
+ *
+ * @throws {MaxSimError} `ERR_UNSUPPORTED` if the package has no binary for this platform.
+ */
+export async function createStaticEncoder(): Promise<StaticEncoder> {
+  return over.createStaticEncoder(binding());
+}

@@ -1,0 +1,143 @@
+//! Results as JavaScript sees them.
+
+use maxsim::{Argmax, DataBuf, Error, Output, PackedPairs, Plan, Result, Scores, TopK};
+use napi::bindgen_prelude::{Either, Float32Array, Int32Array, Uint16Array, Uint32Array};
+use napi_derive::napi;
+
+/// `RawScores` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawScores {
+    pub scores: Float32Array,
+    pub shape: Vec<i64>,
+    pub indices: Option<Uint32Array>,
+    pub argmax: Option<Int32Array>,
+    pub argmax_shape: Option<Vec<i64>>,
+    pub argmax_offsets: Option<Uint32Array>,
+}
+
+fn shape(extents: &[usize]) -> Vec<i64> {
+    extents.iter().map(|&n| n as i64).collect()
+}
+
+impl RawScores {
+    pub(crate) fn new(output: Output) -> Result<Self> {
+        match output {
+            Output::Scores(Scores { values, shape, argmax }) => Self::of(values, None, &shape, argmax),
+            Output::TopK(TopK { scores, indices, shape, argmax }) => {
+                Self::of(scores, Some(indices), &shape, argmax)
+            }
+            other => Err(Error::Unsupported {
+                what: format!("result {other:?}"),
+                hint: "this package is older than the engine".into(),
+            }),
+        }
+    }
+
+    fn of(
+        scores: Vec<f32>,
+        indices: Option<Vec<u32>>,
+        extents: &[usize],
+        argmax: Option<Argmax>,
+    ) -> Result<Self> {
+        let rows = scores.len();
+        let mut raw = Self {
+            scores: scores.into(),
+            shape: shape(extents),
+            indices: indices.map(Into::into),
+            argmax: None,
+            argmax_shape: None,
+            argmax_offsets: None,
+        };
+        if let Some(argmax) = argmax {
+            // Hits are scored as a list of pairs, so their winners come as [Nq·k, Lq]; the scores' own axes are wanted.
+            match argmax.shape() {
+                Some(of_list) => {
+                    let lq = of_list.last().copied().unwrap_or(0);
+                    raw.argmax_shape = Some(shape(&[extents, &[lq]].concat()));
+                }
+                None => raw.argmax_offsets = Some(offsets(&argmax, rows)?.into()),
+            }
+            raw.argmax = Some(argmax.values.into());
+        }
+        Ok(raw)
+    }
+}
+
+/// `[rows + 1]` ends of the winners of packed queries.
+fn offsets(argmax: &Argmax, rows: usize) -> Result<Vec<u32>> {
+    let ends = (0..rows).map(|p| argmax.range(p).end);
+    std::iter::once(0)
+        .chain(ends)
+        .map(|end| {
+            u32::try_from(end).map_err(|_| Error::Limit {
+                argument: "argmax".into(),
+                limit: format!("{} winners of packed queries per call", u32::MAX),
+                got: argmax.values.len().to_string(),
+            })
+        })
+        .collect()
+}
+
+/// `RawPackedTokens` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawPackedTokens {
+    pub data: Either<Float32Array, Uint16Array>,
+    pub dtype: String,
+    pub dim: i64,
+    pub offsets: Uint32Array,
+}
+
+/// `RawPacked` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawPacked {
+    pub q: RawPackedTokens,
+    pub d: RawPackedTokens,
+    pub pair_q_idx: Uint32Array,
+    pub pair_d_idx: Uint32Array,
+}
+
+impl RawPacked {
+    pub(crate) fn new(pairs: PackedPairs) -> Result<Self> {
+        Ok(Self {
+            q: RawPackedTokens::new(pairs.q, pairs.dim, pairs.cu_seqlens_q)?,
+            d: RawPackedTokens::new(pairs.d, pairs.dim, pairs.cu_seqlens_d)?,
+            pair_q_idx: pairs.pair_q_idx.into(),
+            pair_d_idx: pairs.pair_d_idx.into(),
+        })
+    }
+}
+
+impl RawPackedTokens {
+    fn new(data: DataBuf, dim: usize, offsets: Vec<u32>) -> Result<Self> {
+        let dtype = data.dtype().name().into();
+        let data = match data {
+            DataBuf::F32(values) => Either::A(values.into()),
+            DataBuf::F16(values) => Either::B(bytemuck::cast_vec::<_, u16>(values).into()),
+            DataBuf::BF16(values) => Either::B(bytemuck::cast_vec::<_, u16>(values).into()),
+            other => return Err(Error::dtype("data", "f32, f16 or bf16", other.dtype().name())),
+        };
+        Ok(Self { data, dtype, dim: dim as i64, offsets: offsets.into() })
+    }
+}
+
+/// `RawPlan` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawPlan {
+    pub backend: String,
+    pub kernel: String,
+    pub choices: Vec<Vec<String>>,
+    pub notes: Vec<String>,
+    pub text: String,
+}
+
+impl From<Plan> for RawPlan {
+    fn from(plan: Plan) -> Self {
+        Self {
+            text: plan.to_string(),
+            backend: plan.backend.name().into(),
+            kernel: plan.kernel,
+            choices: plan.choices.into_iter().map(|(name, value)| vec![name.into(), value]).collect(),
+            notes: plan.notes,
+        }
+    }
+}
