@@ -1,0 +1,118 @@
+// Calls that overlap, and calls that are stopped.
+import { equal, ok, rejection, rejects, vectors } from "./support.js";
+
+const DIM = 16;
+const D = { data: vectors(41, 50 * 4 * DIM), shape: [50, 4, DIM] };
+const query = (seed) => ({ data: vectors(seed, 3 * DIM), dim: DIM });
+
+/** A corpus that takes a while to score, and a query for it. */
+async function slow(engine) {
+  const [dim, len, count] = [128, 64, 3000];
+  const docs = await engine.corpus({ data: vectors(42, count * len * dim), shape: [count, len, dim], normalize: false });
+  return { docs, query: { data: vectors(43, 16 * 64 * dim), shape: [16, 64, dim] } };
+}
+
+export const calls = [
+  {
+    name: "calls overlap without mixing up their results",
+    async run({ engine }) {
+      const seeds = Array.from({ length: 64 }, (_, i) => 100 + i);
+      const docs = await engine.corpus({ ...D, normalize: false });
+      const alone = [];
+      for (const seed of seeds) alone.push((await engine.maxsim(query(seed), D)).scores);
+      const together = await Promise.all(
+        seeds.map((seed, i) => (i % 2 ? docs.score(query(seed)) : engine.maxsim(query(seed), D))),
+      );
+      equal(together.map(({ scores }) => scores), alone, "scores");
+    },
+  },
+  {
+    name: "a call that was aborted before it began rejects with the reason",
+    async run({ engine }) {
+      const reason = new Error("changed my mind");
+      const signal = AbortSignal.abort(reason);
+      const docs = await engine.corpus(D);
+      for (const start of [
+        () => engine.maxsim(query(1), D, { signal }),
+        () => engine.maxsimPairs(query(1), D, { signal }),
+        () => engine.scorePairs(query(1), D, [0], [0], { signal }),
+        () => engine.retrieve(query(1), D, { topK: 1, signal }),
+        () => engine.packPadded(query(1), { ...D, shape: [1, ...D.shape] }, { signal }),
+        () => engine.corpus({ ...D, signal }),
+        () => docs.search(query(1), { topK: 1, signal }),
+        () => docs.score(query(1), { signal }),
+        () => engine.scorer().forward(query(1), D, { signal }),
+        () => engine.scorer().retrieve(query(1), D, { topK: 1, signal }),
+      ]) {
+        ok((await rejection(start())) === reason, "the reason");
+      }
+      equal((await rejection(engine.maxsim(query(1), D, { signal: AbortSignal.abort() }))).name, "AbortError", "name");
+    },
+  },
+  {
+    name: "a call under way stops soon after its signal",
+    async run({ engine, now, sleep }) {
+      const { docs, query } = await slow(engine);
+      const full = now();
+      await docs.search(query, { topK: 5 });
+      const whole = now() - full;
+      const controller = new AbortController();
+      const start = now();
+      const search = docs.search(query, { topK: 5, signal: controller.signal });
+      const outcome = rejection(search);
+      await sleep(5);
+      controller.abort("enough");
+      equal(await outcome, "enough", "reason");
+      const stopped = now() - start;
+      ok(stopped < Math.max(whole / 2, 60), `stopped after ${stopped} ms of ${whole} ms`);
+      await docs.dispose();
+    },
+  },
+  {
+    name: "a signal that never fires changes nothing and is let go",
+    async run({ engine }) {
+      let listeners = 0;
+      const signal = {
+        aborted: false,
+        reason: undefined,
+        addEventListener: () => void listeners++,
+        removeEventListener: () => void listeners--,
+      };
+      equal((await engine.maxsim(query(1), D, { signal })).scores, (await engine.maxsim(query(1), D)).scores);
+      await rejection(engine.maxsim(query(1), { ...D, shape: [1, 1, DIM] }, { signal }));
+      equal(listeners, 0, "listeners left");
+    },
+  },
+  {
+    name: "an aborted upload leaves no corpus",
+    async run({ engine }) {
+      const controller = new AbortController();
+      const upload = engine.corpus({ data: vectors(44, 2000 * 16 * 32), shape: [2000, 16, 32], signal: controller.signal });
+      controller.abort();
+      equal((await rejection(upload)).name, "AbortError", "name");
+    },
+  },
+  {
+    name: "rejections never escape as exceptions",
+    async run({ api, engine }) {
+      for (const start of [
+        () => engine.maxsim(),
+        () => engine.scorePairs(),
+        () => engine.retrieve(),
+        () => engine.corpus(),
+        () => engine.packPadded(),
+        () => engine.explain(),
+        () => engine.scorer().forward(),
+      ]) {
+        let promise;
+        try {
+          promise = start();
+        } catch (error) {
+          throw new Error(`thrown, not rejected: ${error}`);
+        }
+        ok((await rejection(promise)) instanceof api.MaxSimError, "MaxSimError");
+      }
+      await rejects(api, engine.maxsim(), "ERR_VALUE", "q");
+    },
+  },
+];

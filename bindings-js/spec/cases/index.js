@@ -1,0 +1,11 @@
+// Cases that every implementation of the surface passes. A case is `{ name, run(context) }`; `context` has
+// `api` (the package), `engine` (silent, shared), `create(options)` (another engine like it), `now()` in ms and `sleep(ms)`.
+// Nothing here may import from Node.
+import { calls } from "./calls.js";
+import { corpora } from "./corpora.js";
+import { encoder } from "./encoder.js";
+import { errors } from "./errors.js";
+import { inputs } from "./inputs.js";
+import { operators } from "./operators.js";
+
+export const suites = { operators, inputs, corpora, errors, calls, encoder };

@@ -1,0 +1,44 @@
+// Compiles, and that is the test: the package is an `Api`, and code as users write it type-checks.
+import type { Api, Corpus, Engine, Scorer, TopK } from "@maxsim/api";
+import * as node from "@maxsim/node";
+import { createEngine, type DType, type EngineInfo, MaxSimError } from "@maxsim/node";
+
+node satisfies Api;
+const api: Api = node;
+
+export async function corpus(data: Uint16Array, offsets: Uint32Array, query: Float32Array): Promise<TopK> {
+  const engine = await createEngine();
+  const docs = await engine.corpus({ data, offsets, dim: 128, dtype: "f16" });
+  const { scores, indices, argmax } = await docs.search(query, { topK: 10, explain: true });
+  return { scores, indices, shape: [scores.length], argmax };
+}
+
+export async function disposal(): Promise<void> {
+  await using engine = await api.createEngine({ backend: "cpu", cpuLevel: "avx2", threads: 2 });
+  await using docs = await engine.corpus({ data: new Float32Array(8), shape: [1, 2, 4], storage: "bf16" });
+  await docs.score({ data: new Int8Array(8), dim: 4, scales: 0.1 }, { signal: AbortSignal.timeout(100) });
+}
+
+export function failures(error: unknown): string {
+  if (!(error instanceof MaxSimError)) throw error;
+  switch (error.code) {
+    case "ERR_SHAPE":
+      return error.details.argument ?? "";
+    default:
+      return error.message;
+  }
+}
+
+export async function mistakes(engine: Engine, docs: Corpus, scorer: Scorer, info: EngineInfo): Promise<void> {
+  const q = { data: new Float32Array(4), dim: 4 };
+  // @ts-expect-error topK is required
+  await docs.search(q, {});
+  // @ts-expect-error an option that does not exist
+  await engine.maxsim(q, docs, { normalise: true });
+  // @ts-expect-error a type that does not exist
+  const dtype: DType = "f64";
+  // @ts-expect-error fixed by the scorer
+  await scorer.forward(q, docs, { normalize: dtype });
+  // @ts-expect-error read-only
+  info.threads = 3;
+}
