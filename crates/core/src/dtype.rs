@@ -185,8 +185,8 @@ macro_rules! dispatch {
     };
 }
 
-/// Borrowed elements of one type.
-#[derive(Debug, Clone, Copy)]
+/// Borrowed elements of one type. `Debug` says type and count, not a million numbers.
+#[derive(Clone, Copy)]
 pub enum DataRef<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
@@ -262,8 +262,20 @@ impl<'a> From<&'a DataBuf> for DataRef<'a> {
     }
 }
 
-/// Owned elements of one type.
-#[derive(Debug, Clone, PartialEq)]
+impl fmt::Debug for DataRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.dtype(), self.len())
+    }
+}
+
+impl fmt::Debug for DataBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref().fmt(f)
+    }
+}
+
+/// Owned elements of one type. `Debug` as for [`DataRef`].
+#[derive(Clone, PartialEq)]
 pub enum DataBuf {
     F32(Vec<f32>),
     F16(Vec<f16>),

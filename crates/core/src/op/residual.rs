@@ -3,6 +3,7 @@
 //! Santhanam et al., *ColBERTv2* (2022) and *PLAID* (2022). Token = `centroids[code] + bucket_weights[bucket]`.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::dtype::{DType, DataRef};
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ impl ResidualLayout {
 }
 
 /// Centroids and buckets.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Codec<'a> {
     centroids: TensorRef<'a>,
     bucket_weights: Cow<'a, [f32]>,
@@ -137,7 +138,7 @@ impl<'a> Codec<'a> {
 }
 
 /// Documents as codes and packed residuals.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Residual<'a> {
     codec: Codec<'a>,
     codes: Cow<'a, [u32]>,
@@ -273,6 +274,36 @@ impl<'a> Residual<'a> {
     }
 }
 
+impl fmt::Debug for Codec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Codec({} × {}, {} bit, {:?})", self.count(), self.dim(), self.nbits, self.layout)
+    }
+}
+
+impl fmt::Debug for Residual<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Residual({} documents, {} slots, {:?})",
+            self.sequences.count(),
+            self.codes.len(),
+            self.codec
+        )
+    }
+}
+
+impl fmt::Debug for ApproxScore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = self.table.shape();
+        write!(
+            f,
+            "ApproxScore({} documents, {} codes, table {shape:?})",
+            self.sequences.count(),
+            self.codes.len()
+        )
+    }
+}
+
 fn doc(error: Error) -> Error {
     error.map_argument(|name| match name {
         "lengths" => "doc_lengths".into(),
@@ -292,7 +323,7 @@ pub(crate) fn check_codes(codes: &[u32], sequences: &Sequences<'_>, count: usize
 }
 
 /// `plaid_approx_score`: `Σ_s max_t query_centroid_scores[codes[t], s]` per document.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ApproxScore<'a> {
     table: TensorRef<'a>,
     codes: Cow<'a, [u32]>,
