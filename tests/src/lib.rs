@@ -1,0 +1,52 @@
+//! What the tests in `tests/` share. Every test runs on every device of [`maxsim_testkit::devices`].
+
+use std::sync::OnceLock;
+
+use maxsim::{Engine, Forward, Op, Output, Scores, oracle};
+use maxsim_testkit::cases::forward::{Family, cases};
+use maxsim_testkit::compare;
+use maxsim_testkit::devices::{self, Device};
+
+/// The devices to test, set up once per process.
+pub fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(devices::devices)
+}
+
+/// Runs a scoring operator.
+///
+/// # Panics
+/// If it fails.
+pub fn score(engine: &Engine, op: &Forward<'_>) -> Scores {
+    match engine.run(&Op::Forward(op.clone())) {
+        Ok(Output::Scores(scores)) => scores,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Compares every case of an operator on every device with the oracle.
+///
+/// # Panics
+/// If one is not within tolerance; the text names every such case and device.
+pub fn check_family(family: Family) {
+    let mut problems = Vec::new();
+    let cases = cases(family);
+    for case in &cases {
+        let op = case.op();
+        let exact = oracle::forward(&op);
+        for device in devices() {
+            let got = score(&device.engine, &op);
+            let result = compare::forward(&op, &got, &exact, case.tolerance(), case.exact_ties());
+            if !result.passed() {
+                problems.push(format!("{} {}: {}", device.name, case.name, result.text()));
+            }
+        }
+    }
+    assert!(
+        problems.is_empty(),
+        "{} of {} runs wrong:\n{}",
+        problems.len(),
+        cases.len() * devices().len(),
+        problems.join("\n")
+    );
+}
