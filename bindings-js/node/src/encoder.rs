@@ -6,6 +6,7 @@ use napi_derive::napi;
 
 use crate::engine::{NativeCancel, flag};
 use crate::job::{Promised, promise, promise_as};
+use crate::output::array;
 
 /// `NativeEncoder` of `native.ts`.
 #[napi]
@@ -69,7 +70,11 @@ impl NativeEncoder {
                 spans.extend(utf16(text, &encoded.spans));
                 offsets.push((spans.len() / 2) as u32);
             }
-            Ok(RawEncoded { vectors: vectors.into(), offsets: offsets.into(), spans: spans.into() })
+            Ok(RawEncoded {
+                vectors: array("vectors", vectors)?,
+                offsets: array("offsets", offsets)?,
+                spans: array("spans", spans)?,
+            })
         })
     }
 }

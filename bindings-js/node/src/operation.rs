@@ -5,6 +5,7 @@ use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
 
 use crate::input::{Held, HeldTokens, RawTokens, indices};
+use crate::output::check_scores;
 
 /// `RawOptions` of `native.ts`.
 #[napi(object, object_to_js = false)]
@@ -117,7 +118,8 @@ impl Operation {
             })
         };
         let d_name = if let HeldDocuments::Tokens(d) = &self.d { &d.name } else { "d" };
-        op().and_then(|op| then(&op)).map_err(|e| e.map_argument(|a| renamed(a, &self.q.name, d_name)))
+        op().and_then(|op| check_scores(&op).and_then(|()| then(&op)))
+            .map_err(|e| e.map_argument(|a| renamed(a, &self.q.name, d_name)))
     }
 
     fn check_packed(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Results as JavaScript sees them.
 
-use maxsim::{Argmax, DataBuf, Error, Output, PackedPairs, Plan, Result, Scores, TopK};
+use maxsim::{Argmax, DataBuf, Error, Op, Output, PackedPairs, Plan, Result, Scores, TopK};
 use napi::bindgen_prelude::{Either, Float32Array, Int32Array, Uint16Array, Uint32Array};
 use napi_derive::napi;
 
@@ -13,6 +13,37 @@ pub struct RawScores {
     pub argmax: Option<Int32Array>,
     pub argmax_shape: Option<Vec<i64>>,
     pub argmax_offsets: Option<Uint32Array>,
+}
+
+/// Bytes of the largest array every supported Node can make; making a larger one is an exception that nobody catches.
+const MAX_BYTES: u64 = 1 << 32;
+
+/// `values` as an array of JavaScript.
+pub(crate) fn array<T, A: From<Vec<T>>>(argument: &'static str, values: Vec<T>) -> Result<A> {
+    check_len::<T>(argument, values.len())?;
+    Ok(values.into())
+}
+
+fn check_len<T>(argument: &'static str, len: usize) -> Result<()> {
+    let limit = MAX_BYTES / size_of::<T>() as u64;
+    if len as u64 <= limit {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        argument: argument.into(),
+        limit: format!("{limit} elements per result"),
+        got: len.to_string(),
+    })
+}
+
+/// Refuses results that could not be handed over before memory is asked for.
+pub(crate) fn check_scores(op: &Op<'_>) -> Result<()> {
+    let scores = match op {
+        Op::Forward(op) => op.pair_count(),
+        Op::Retrieve(op) => op.forward.q.count().saturating_mul(op.width()),
+        _ => 0,
+    };
+    check_len::<f32>("scores", scores)
 }
 
 fn shape(extents: &[usize]) -> Vec<i64> {
@@ -41,9 +72,9 @@ impl RawScores {
     ) -> Result<Self> {
         let rows = scores.len();
         let mut raw = Self {
-            scores: scores.into(),
+            scores: array("scores", scores)?,
             shape: shape(extents),
-            indices: indices.map(Into::into),
+            indices: indices.map(|indices| array("indices", indices)).transpose()?,
             argmax: None,
             argmax_shape: None,
             argmax_offsets: None,
@@ -55,9 +86,9 @@ impl RawScores {
                     let lq = of_list.last().copied().unwrap_or(0);
                     raw.argmax_shape = Some(shape(&[extents, &[lq]].concat()));
                 }
-                None => raw.argmax_offsets = Some(offsets(&argmax, rows)?.into()),
+                None => raw.argmax_offsets = Some(array("argmax", offsets(&argmax, rows)?)?),
             }
-            raw.argmax = Some(argmax.values.into());
+            raw.argmax = Some(array("argmax", argmax.values)?);
         }
         Ok(raw)
     }
@@ -101,8 +132,8 @@ impl RawPacked {
         Ok(Self {
             q: RawPackedTokens::new(pairs.q, pairs.dim, pairs.cu_seqlens_q)?,
             d: RawPackedTokens::new(pairs.d, pairs.dim, pairs.cu_seqlens_d)?,
-            pair_q_idx: pairs.pair_q_idx.into(),
-            pair_d_idx: pairs.pair_d_idx.into(),
+            pair_q_idx: array("pairQIdx", pairs.pair_q_idx)?,
+            pair_d_idx: array("pairDIdx", pairs.pair_d_idx)?,
         })
     }
 }
@@ -111,12 +142,12 @@ impl RawPackedTokens {
     fn new(data: DataBuf, dim: usize, offsets: Vec<u32>) -> Result<Self> {
         let dtype = data.dtype().name().into();
         let data = match data {
-            DataBuf::F32(values) => Either::A(values.into()),
-            DataBuf::F16(values) => Either::B(bytemuck::cast_vec::<_, u16>(values).into()),
-            DataBuf::BF16(values) => Either::B(bytemuck::cast_vec::<_, u16>(values).into()),
+            DataBuf::F32(values) => Either::A(array("data", values)?),
+            DataBuf::F16(values) => Either::B(array("data", bytemuck::cast_vec::<_, u16>(values))?),
+            DataBuf::BF16(values) => Either::B(array("data", bytemuck::cast_vec::<_, u16>(values))?),
             other => return Err(Error::dtype("data", "f32, f16 or bf16", other.dtype().name())),
         };
-        Ok(Self { data, dtype, dim: dim as i64, offsets: offsets.into() })
+        Ok(Self { data, dtype, dim: dim as i64, offsets: array("offsets", offsets)? })
     }
 }
 

@@ -133,6 +133,14 @@ test("dispose frees at once", async () => {
   assert.ok(freed > 100 * MIB, `${freed / MIB} MiB freed of 128`);
 });
 
+test("a result that no array can hold is refused before anything is allocated", async () => {
+  const q = { data: vectors(61, 1), dim: 1 };
+  const d = { data: new Float32Array(0), shape: [2 ** 30 + 1, 0, 1] };
+  const before = process.memoryUsage().rss;
+  await rejects(api, engine.maxsim(q, d), "ERR_LIMIT", "scores");
+  assert.ok(process.memoryUsage().rss - before < 64 * MIB, "allocated");
+});
+
 test("one-time warnings are Node warnings, once, unless silent", async () => {
   const warnings = [];
   const listen = (warning) => warnings.push(warning);
