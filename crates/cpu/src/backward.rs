@@ -4,8 +4,8 @@
 //! method, so `Unified` and `Lowmem` are the same thing here.
 
 use maxsim_core::{
-    Argmax, Backward, Cancel, DataBuf, DataRef, Documents, Element, Error, Forward, Gradients, Options,
-    Result, Tensor, Tokens, bf16, f16,
+    Argmax, Backward, Cancel, DataBuf, DataRef, Documents, Element, Error, Forward, Gradients, Result,
+    Tensor, Tokens, bf16, f16,
 };
 
 use crate::arch::Kernels;
