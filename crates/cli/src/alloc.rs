@@ -5,23 +5,42 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-static CURRENT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+static COUNT: Count = Count::new();
 
-/// The system's allocator, counting bytes.
-pub(crate) struct Counting;
+/// Bytes held now, and the most held since the last reset.
+struct Count {
+    current: AtomicUsize,
+    peak: AtomicUsize,
+}
 
-fn grew(bytes: usize) {
-    let now = CURRENT.fetch_add(bytes, Relaxed).wrapping_add(bytes);
-    // A plain load first: below the peak, which is nearly always, threads do not fight for the cache line.
-    if now > PEAK.load(Relaxed) {
-        PEAK.fetch_max(now, Relaxed);
+impl Count {
+    const fn new() -> Self {
+        Self { current: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
+    }
+
+    fn grew(&self, bytes: usize) {
+        let now = self.current.fetch_add(bytes, Relaxed).wrapping_add(bytes);
+        // A plain load first: below the peak, which is nearly always, threads do not fight for the cache line.
+        if now > self.peak.load(Relaxed) {
+            self.peak.fetch_max(now, Relaxed);
+        }
+    }
+
+    fn shrank(&self, bytes: usize) {
+        self.current.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Result of `work`, and the most held during it above what was held before.
+    fn peak_during<T>(&self, work: impl FnOnce() -> T) -> (T, usize) {
+        let before = self.current.load(Relaxed);
+        self.peak.store(before, Relaxed);
+        let result = work();
+        (result, self.peak.load(Relaxed).saturating_sub(before))
     }
 }
 
-fn shrank(bytes: usize) {
-    CURRENT.fetch_sub(bytes, Relaxed);
-}
+/// The system's allocator, counting bytes.
+pub(crate) struct Counting;
 
 // SAFETY: every call goes to `System` unchanged and its answer is returned unchanged; counting touches atomics only.
 unsafe impl GlobalAlloc for Counting {
@@ -29,7 +48,7 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller keeps the contract of `alloc`, which is `System`'s.
         let memory = unsafe { System.alloc(layout) };
         if !memory.is_null() {
-            grew(layout.size());
+            COUNT.grew(layout.size());
         }
         memory
     }
@@ -38,7 +57,7 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is `System`'s.
         let memory = unsafe { System.alloc_zeroed(layout) };
         if !memory.is_null() {
-            grew(layout.size());
+            COUNT.grew(layout.size());
         }
         memory
     }
@@ -46,42 +65,49 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         // SAFETY: the caller keeps the contract of `dealloc`, which is `System`'s; all our memory came from `System`.
         unsafe { System.dealloc(memory, layout) };
-        shrank(layout.size());
+        COUNT.shrank(layout.size());
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller keeps the contract of `realloc`, which is `System`'s; all our memory came from `System`.
         let moved = unsafe { System.realloc(memory, layout, size) };
         if !moved.is_null() {
-            grew(size);
-            shrank(layout.size());
+            COUNT.grew(size);
+            COUNT.shrank(layout.size());
         }
         moved
     }
 }
 
-/// Bytes allocated at the peak during `work`, above what was allocated before it. Other threads count too.
+/// Result of `work`, and the bytes allocated at its peak above those before it. Other threads count too.
 pub(crate) fn peak_during<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = CURRENT.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let result = work();
-    (result, PEAK.load(Relaxed).saturating_sub(before))
+    COUNT.peak_during(work)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // The binary's tests run with the counting allocator too.
     #[test]
     fn the_peak_is_what_was_held_at_once() {
-        let size = 8 << 20;
-        let ((), peak) = peak_during(|| {
-            for _ in 0..3 {
-                std::hint::black_box(vec![1u8; size]);
-            }
+        let count = Count::new();
+        count.grew(1000);
+        let ((), peak) = count.peak_during(|| {
+            count.grew(8);
+            count.grew(4);
+            count.shrank(8);
+            count.grew(5);
         });
-        // Three times one buffer after the other, never two at once; other tests may hold a little meanwhile.
-        assert!((size..2 * size).contains(&peak), "{peak}");
+        assert_eq!(peak, 12);
+        // 1009 are held: nothing of what happened before counts.
+        let ((), peak) = count.peak_during(|| count.shrank(1009));
+        assert_eq!(peak, 0);
+    }
+
+    #[test]
+    fn what_is_allocated_is_counted() {
+        // Other tests allocate at the same time, so that there may be more.
+        let (held, peak) = peak_during(|| vec![1u8; 64 << 20]);
+        assert!(peak >= held.len(), "{peak}");
     }
 }

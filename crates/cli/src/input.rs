@@ -31,36 +31,36 @@ pub(crate) struct InputArgs {
     text: Option<PathBuf>,
 
     /// Where queries start in packed vectors: Nq + 1 integers
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries", conflicts_with = "query_lengths")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query", "query_lengths"])]
     query_offsets: Option<String>,
     /// Tokens per query of padded vectors: Nq integers
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
     query_lengths: Option<String>,
     /// Query tokens that count: one boolean or integer per token slot
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
     query_mask: Option<String>,
     /// Scales of fp8 or int8 queries: one, or one per token slot
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "queries")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
     query_scales: Option<String>,
 
     /// Where documents start in packed vectors: Nd + 1 integers
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents", conflicts_with = "lengths")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["text", "lengths"])]
     offsets: Option<String>,
     /// Tokens per document of padded vectors: one integer per document
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "text")]
     lengths: Option<String>,
     /// Document tokens that count: one boolean or integer per token slot
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "text")]
     mask: Option<String>,
     /// Scales of fp8 or int8 documents: one, or one per token slot
-    #[arg(long, value_name = "FILE[:TENSOR]", requires = "documents")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "text")]
     scales: Option<String>,
 
     /// Convert documents to this type before scoring
     #[arg(long, value_parser = setup::dtype(&["f32", "f16", "bf16"]))]
     dtype: Option<DType>,
     /// Cut text documents after this many tokens [default: no limit]
-    #[arg(long, value_name = "N", value_parser = setup::positive(), requires = "text")]
+    #[arg(long, value_name = "N", value_parser = setup::positive(), conflicts_with = "documents")]
     max_tokens: Option<usize>,
 }
 

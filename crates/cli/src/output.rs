@@ -106,10 +106,11 @@ impl Style {
     }
 }
 
-/// Columns of the terminal: `COLUMNS`, else 100, which fits most windows and all logs.
+/// Columns of the terminal: `COLUMNS`, else what the terminal says, else 100, which fits most windows and all logs.
 pub(crate) fn width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    columns.unwrap_or(100usize).clamp(40, 200)
+    let asked = || io::stdout().is_terminal().then(|| ProgressDrawTarget::stdout().width()).flatten();
+    columns.or_else(|| asked().map(usize::from)).unwrap_or(100).clamp(40, 200)
 }
 
 /// Characters of `text` as a terminal counts them, near enough for word lists: one each.

@@ -18,7 +18,7 @@ use crate::setup::Global;
 #[command(after_help = "\
 Examples:
   maxsim score --queries q.npy --documents d.npy
-  maxsim score --queries batch.safetensors:Q --documents batch.safetensors:D --lengths batch.safetensors:doc_lengths
+  maxsim score --queries a.safetensors:Q --documents a.safetensors:D --lengths a.safetensors:len
   maxsim score --queries q.npy --documents packed.npy --offsets cu_seqlens.npy --normalize --json
   maxsim score --query \"ships under water\" --text lines.txt --explain
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use maxsim_testkit::fixture;
 
@@ -28,7 +29,7 @@ pub(crate) struct SelftestArgs {
     #[arg(long, value_name = "FILE")]
     cases: PathBuf,
     /// Only cases of these operators, as the file names them [default: all]
-    #[arg(long, value_name = "OP,…", value_delimiter = ',', num_args = 1)]
+    #[arg(long, value_name = "OP,…", value_delimiter = ',', num_args = 1, value_parser = PossibleValuesParser::new(fixture::OPS))]
     ops: Vec<String>,
     /// Which stored results are compared [default: all]
     #[arg(long, value_name = "WHAT,…", value_delimiter = ',', num_args = 1)]

@@ -1,6 +1,6 @@
 //! Random inputs: Gaussian vectors of unit length, the same on every machine with any number of threads.
 
-use maxsim::{DType, DataBuf, E4M3, Error};
+use maxsim::{DType, DataBuf, Error, ScaleMode, TensorRef, quantize_fp8, quantize_int8};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -48,16 +48,7 @@ impl Inputs {
         ragged: Option<usize>,
         dtype: DType,
     ) -> maxsim::Result<Operand> {
-        let total = product(&[count, len])?;
-        if total >= maxsim::MAX_TOKENS {
-            return Err(too_large(format!("{total} tokens")));
-        }
-        let lengths = self.lengths(stream, count, ragged.unwrap_or(len), len);
-        let mut offsets = vec![0u32];
-        offsets.extend(lengths.iter().scan(0, |total, length| {
-            *total += length;
-            Some(*total)
-        }));
+        let offsets = self.offsets(stream, count, ragged.unwrap_or(len), len)?;
         let rows = offsets[count] as usize;
         let (data, scales) = self.vectors(stream, rows, dim, dtype)?;
         Ok(Operand { data, scales, dim, layout: Layout::Packed { offsets }, mask: None })
@@ -68,6 +59,40 @@ impl Inputs {
         let mut rng = self.rng(stream, u64::MAX);
         // With nothing to point at, index 0 is what validation names.
         (0..count).map(|_| rng.random_range(0..below.max(1)) as u32).collect()
+    }
+
+    /// `count` Gaussian numbers.
+    pub(crate) fn gaussians(&self, stream: u64, count: usize) -> maxsim::Result<Vec<f32>> {
+        let mut rng = self.rng(stream, u64::MAX - 3);
+        product(&[count])?;
+        Ok((0..count).map(|_| StandardNormal.sample(&mut rng)).collect())
+    }
+
+    /// `count` random bytes.
+    pub(crate) fn bytes(&self, stream: u64, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.rng(stream, u64::MAX - 2).fill(&mut bytes[..]);
+        bytes
+    }
+
+    /// Where `count` sequences of `low..=high` tokens start, behind one another.
+    pub(crate) fn offsets(
+        &self,
+        stream: u64,
+        count: usize,
+        low: usize,
+        high: usize,
+    ) -> maxsim::Result<Vec<u32>> {
+        let most = product(&[count, high])?;
+        if most >= maxsim::MAX_TOKENS {
+            return Err(too_large(format!("{most} tokens")));
+        }
+        let lengths = self.lengths(stream, count, low, high);
+        let ends = lengths.iter().scan(0, |total, length| {
+            *total += length;
+            Some(*total)
+        });
+        Ok(std::iter::once(0).chain(ends).collect())
     }
 
     fn lengths(&self, stream: u64, count: usize, low: usize, high: usize) -> Vec<u32> {
@@ -116,15 +141,12 @@ impl Inputs {
             let converted = (dtype != DType::F32).then(|| DataBuf::from_f32(&values, dtype));
             return Ok((converted.unwrap_or(DataBuf::F32(values)), None));
         }
-        // As SPEC quantises: the largest magnitude of a token becomes the largest number of the type.
-        let largest = if dtype == DType::I8 { 127.0 } else { E4M3::MAX };
-        let mut scales = Vec::with_capacity(rows);
-        for vector in values.chunks_exact_mut(dim) {
-            let scale = vector.iter().fold(1e-6f32, |m, x| m.max(x.abs())) / largest;
-            vector.iter_mut().for_each(|x| *x /= scale);
-            scales.push(scale);
-        }
-        Ok((DataBuf::from_f32(&values, dtype), Some(OwnedScales::PerToken(scales))))
+        let vectors = TensorRef::new(&values, &[rows, dim])?;
+        let quantized = match dtype {
+            DType::I8 => quantize_int8(&vectors, ScaleMode::PerToken)?,
+            _ => quantize_fp8(&vectors, ScaleMode::PerToken)?,
+        };
+        Ok((quantized.values.into_data(), Some(OwnedScales::PerToken(quantized.scales))))
     }
 }
 

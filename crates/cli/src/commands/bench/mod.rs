@@ -7,10 +7,12 @@ mod record;
 
 use std::time::{Duration, Instant};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use maxsim::{
-    Corpus, CorpusOptions, DType, Documents, Engine, Error, Forward, Op, Options, Output, Precision,
-    Retrieve, RetrieveOptions,
+    ApproxScore, Argmax, Backward, BackwardMethod, Codec, Corpus, CorpusOptions, Cost, DType, Documents,
+    Engine, Forward, FromHidden, Gradients, Op, Options, Output, Plan, Precision, Residual, ResidualLayout,
+    Retrieve, RetrieveOptions, Scores, TensorRef,
 };
 
 use crate::alloc;
@@ -104,6 +106,18 @@ struct Case {
     /// Number of random pairs (score_pairs)
     #[arg(long, default_value_t = 1000, value_name = "P")]
     pairs: usize,
+    /// Size of the hidden states (from_hidden)
+    #[arg(long, default_value_t = 768, value_name = "N", value_parser = setup::positive())]
+    d_model: usize,
+    /// Number of centroids (residual, approx)
+    #[arg(long, default_value_t = 4096, value_name = "C", value_parser = setup::positive())]
+    centroids: usize,
+    /// Bits per dimension (residual)
+    #[arg(long, default_value = "4", value_name = "BITS", value_parser = nbits())]
+    nbits: u32,
+    /// How gradients are accumulated (fwd_bwd)
+    #[arg(long, default_value = "auto", value_parser = method())]
+    method: BackwardMethod,
     /// Upload the documents before the clock starts
     #[arg(long)]
     resident: bool,
@@ -115,9 +129,16 @@ struct Case {
     seed: u64,
 }
 
-fn precision() -> impl clap::builder::TypedValueParser<Value = Precision> {
-    use clap::builder::{PossibleValuesParser, TypedValueParser};
+fn precision() -> impl TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(["default", "exact", "fast", "int8"]).try_map(|name| name.parse::<Precision>())
+}
+
+fn method() -> impl TypedValueParser<Value = BackwardMethod> {
+    PossibleValuesParser::new(["auto", "unified", "lowmem"]).try_map(|name| name.parse::<BackwardMethod>())
+}
+
+fn nbits() -> impl TypedValueParser<Value = u32> {
+    PossibleValuesParser::new(["1", "2", "4", "8"]).try_map(|bits| bits.parse::<u32>())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -133,11 +154,11 @@ enum BenchOp {
     Varlen,
     /// A list of pairs, packed
     ScorePairs,
-    /// Fused projection head
+    /// Forward with documents as hidden states, projected on the way
     FromHidden,
-    /// PLAID residuals
+    /// Forward on documents as PLAID codes and residuals, packed
     Residual,
-    /// PLAID centroid scores
+    /// PLAID scores from centroids alone, packed
     Approx,
     /// Forward on fp8 e4m3 tokens with a scale each
     Fp8,
@@ -173,8 +194,16 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Outcome> 
     {
         return Err(Usage::new(format!("--ragged {low} is more than --ld {}", case.ld)).into());
     }
-    if case.k_docs.is_some() && !matches!(case.op, BenchOp::Forward | BenchOp::Fp8 | BenchOp::Int8) {
+    let takes_k = [BenchOp::Forward, BenchOp::FwdBwd, BenchOp::Fp8, BenchOp::Int8];
+    if case.k_docs.is_some() && !takes_k.contains(&case.op) {
         return Err(Usage::new(format!("--k-docs does not go with --op {}", case.op.name())).into());
+    }
+    let own_layout = [BenchOp::FwdBwd, BenchOp::FromHidden, BenchOp::Residual, BenchOp::Approx];
+    if case.resident && own_layout.contains(&case.op) {
+        return Err(Usage::new(format!("--resident does not go with --op {}", case.op.name())).into());
+    }
+    if case.op == BenchOp::Approx && case.nq != 1 {
+        return Err(Usage::new("--op approx scores one query at a time: --nq is 1").into());
     }
     let bench = Bench { engine: global.engine()?, case };
     let record = match case.op {
@@ -184,13 +213,10 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Outcome> 
         BenchOp::Retrieve => bench.retrieve(),
         BenchOp::Varlen => bench.varlen(),
         BenchOp::ScorePairs => bench.score_pairs(),
-        BenchOp::FwdBwd | BenchOp::FromHidden | BenchOp::Residual | BenchOp::Approx => {
-            Err(Error::Unsupported {
-                what: format!("benchmark of {}", case.op.name()),
-                hint: "this build has no such operator".into(),
-            }
-            .into())
-        }
+        BenchOp::FwdBwd => bench.forward_backward(),
+        BenchOp::FromHidden => bench.head(),
+        BenchOp::Residual => bench.residual(),
+        BenchOp::Approx => bench.approx(),
     }?;
     let mut out = Out::stdout();
     if args.json {
@@ -302,13 +328,96 @@ impl Bench<'_> {
         self.measure(&Op::Forward(op), dtype, Shape { pairs: Some(pairs), ..self.shape() })
     }
 
-    /// Explains, warms up, times.
+    fn forward_backward(&self) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, k_docs, ragged, dtype, .. } = *self.case;
+        let q = self.inputs().padded(0, &[nq, lq, dim], None, dtype)?;
+        let d = match k_docs {
+            None => self.inputs().padded(1, &[nd, ld, dim], ragged, dtype)?,
+            Some(k) => self.inputs().padded(1, &[nq, k, ld, dim], ragged, dtype)?,
+        };
+        let nd = k_docs.map_or(nd, |k| nq * k);
+        let forward = Forward::maxsim(q.tokens()?, d.tokens()?, self.options().with_argmax());
+        let grad = self.inputs().gaussians(4, forward.pair_count())?;
+        // The winners of the forward pass are handed on, as training does.
+        let none = forward.empty_argmax();
+        let method = self.case.method;
+        let forward_op = Op::Forward(forward.clone());
+        let mut plan = self.engine.explain(&forward_op)?;
+        let backward_plan = self.engine.explain(&backward(&forward, &grad, &none, method))?;
+        plan.kernel = format!("{} + {}", plan.kernel, backward_plan.kernel);
+        let (there, back) = (forward_op.cost(), backward(&forward, &grad, &none, method).cost());
+        let cost = Cost { flops: there.flops + back.flops, bytes: there.bytes + back.bytes };
+        let run = || {
+            let scores = self.engine.run(&forward_op)?;
+            let Output::Scores(Scores { argmax: Some(argmax), .. }) = &scores else {
+                unreachable!("winners were asked for")
+            };
+            let gradients = self.engine.run(&backward(&forward, &grad, argmax, method))?;
+            Ok(vec![scores, gradients])
+        };
+        self.time(&plan, cost, run, dtype, Shape { nd, k_docs, ..self.shape() })
+    }
+
+    fn head(&self) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, d_model, ragged, dtype, .. } = *self.case;
+        let q = self.inputs().padded(0, &[nq, lq, dim], None, dtype)?;
+        let h = self.inputs().padded(1, &[nd, ld, d_model], ragged, dtype)?;
+        let w = self.inputs().padded(2, &[dim, d_model], None, dtype)?;
+        let w = TensorRef::new(&w.data, &[dim, d_model])?;
+        let mut op = FromHidden::new(q.tokens()?, h.tokens()?, w, None);
+        op.options = self.options();
+        self.measure(&Op::FromHidden(op), dtype, Shape { d_model: Some(d_model), ..self.shape() })
+    }
+
+    fn residual(&self) -> anyhow::Result<Record> {
+        let Case { nq, nd, lq, ld, dim, centroids, nbits, ragged, dtype, .. } = *self.case;
+        let q = self.inputs().padded(0, &[nq, lq, dim], None, dtype)?;
+        let table = self.inputs().padded(1, &[centroids, dim], None, dtype)?;
+        let offsets = self.inputs().offsets(2, nd, ragged.unwrap_or(ld), ld)?;
+        let tokens = offsets[nd] as usize;
+        let codes = self.inputs().indices(3, tokens, centroids);
+        let buckets = 1usize << nbits;
+        // Residuals of unit vectors have about this size; evenly spaced buckets cost what any others do.
+        let weights: Vec<f32> =
+            (0..buckets).map(|b| 0.1 * ((2 * b + 1) as f32 / buckets as f32 - 1.0)).collect();
+        let table = TensorRef::new(&table.data, &[centroids, dim])?;
+        let codec = Codec::new(table, weights, nbits, ResidualLayout::Plaid)?;
+        let residuals = self.inputs().bytes(4, tokens * codec.residual_bytes());
+        let documents = Residual::packed(codec, &codes, &residuals, &offsets)?;
+        let op = Forward::maxsim(q.tokens()?, documents, self.options());
+        let shape = Shape { centroids: Some(centroids), nbits: Some(nbits), ..self.shape() };
+        self.measure(&Op::Forward(op), dtype, shape)
+    }
+
+    fn approx(&self) -> anyhow::Result<Record> {
+        let Case { nd, lq, ld, centroids, ragged, dtype, .. } = *self.case;
+        let table = self.inputs().padded(0, &[centroids, lq], None, dtype)?;
+        let offsets = self.inputs().offsets(2, nd, ragged.unwrap_or(ld), ld)?;
+        let codes = self.inputs().indices(3, offsets[nd] as usize, centroids);
+        let table = TensorRef::new(&table.data, &[centroids, lq])?;
+        let op = ApproxScore::packed(table, &codes, &offsets)?;
+        self.measure(&Op::ApproxScore(op), dtype, Shape { centroids: Some(centroids), ..self.shape() })
+    }
+
+    /// Times one operator.
     fn measure(&self, op: &Op<'_>, dtype: DType, shape: Shape) -> anyhow::Result<Record> {
         let plan = self.engine.explain(op)?;
+        self.time(&plan, op.cost(), || Ok(vec![self.engine.run(op)?]), dtype, shape)
+    }
+
+    /// Warms up, times.
+    fn time(
+        &self,
+        plan: &Plan,
+        cost: Cost,
+        run: impl Fn() -> maxsim::Result<Vec<Output>>,
+        dtype: DType,
+        shape: Shape,
+    ) -> anyhow::Result<Record> {
         let start = Instant::now();
-        let warm_up = self.engine.run(op)?;
+        let warm_up = run()?;
         let once = start.elapsed();
-        let result_bytes = result_bytes(&warm_up);
+        let result_bytes: usize = warm_up.iter().map(result_bytes).sum();
         drop(warm_up);
 
         let reps = self.case.reps.unwrap_or_else(|| {
@@ -319,7 +428,7 @@ impl Bench<'_> {
         let mut peak = 0;
         for _ in 0..reps {
             let start = Instant::now();
-            let (output, peak_here) = alloc::peak_during(|| self.engine.run(op));
+            let (output, peak_here) = alloc::peak_during(&run);
             times.push(start.elapsed().as_secs_f64() * 1e6);
             peak = peak.max(peak_here);
             std::hint::black_box(output?);
@@ -327,7 +436,6 @@ impl Bench<'_> {
         times.sort_by(f64::total_cmp);
         let median = (times[(reps - 1) / 2] + times[reps / 2]) / 2.0;
 
-        let cost = op.cost();
         let info = self.engine.info();
         let machine = (plan.backend == maxsim::BackendKind::Cpu).then(|| floor::measure(info.threads));
         Ok(Record {
@@ -359,11 +467,23 @@ fn documents<'a>(side: &'a Operand, corpus: Option<&'a Corpus>) -> anyhow::Resul
     })
 }
 
+fn backward<'a>(
+    forward: &Forward<'a>,
+    grad: &'a [f32],
+    argmax: &'a Argmax,
+    method: BackwardMethod,
+) -> Op<'a> {
+    Op::Backward(Backward { argmax: Some(argmax), method, ..Backward::new(forward.clone(), grad) })
+}
+
 /// Bytes of what the caller gets.
 fn result_bytes(output: &Output) -> usize {
-    let argmax = |argmax: &Option<maxsim::Argmax>| argmax.as_ref().map_or(0, |a| 4 * a.values.len());
+    let argmax = |argmax: &Option<Argmax>| argmax.as_ref().map_or(0, |a| 4 * a.values.len());
     match output {
         Output::Scores(scores) => 4 * scores.values.len() + argmax(&scores.argmax),
+        Output::Gradients(Gradients { q, d, h, w, b }) => {
+            [q, d, h, w, b].into_iter().flatten().map(|t| t.data().len() * t.dtype().size()).sum()
+        }
         Output::TopK(hits) => 4 * hits.scores.len() + 4 * hits.indices.len() + argmax(&hits.argmax),
         _ => 0,
     }

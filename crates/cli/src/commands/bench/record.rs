@@ -73,6 +73,15 @@ pub(crate) struct Shape {
     /// Documents scored at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) chunk: Option<usize>,
+    /// Size of hidden states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) d_model: Option<usize>,
+    /// Number of centroids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) centroids: Option<usize>,
+    /// Bits per dimension of residuals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) nbits: Option<u32>,
     /// Whether the documents were on the device already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resident: Option<bool>,
@@ -85,9 +94,15 @@ impl fmt::Display for Shape {
             write!(f, "{low}–")?;
         }
         write!(f, "{} documents, d={}", self.ld, self.dim)?;
-        for (name, value) in
-            [("k_docs", self.k_docs), ("pairs", self.pairs), ("top_k", self.top_k), ("chunk", self.chunk)]
-        {
+        for (name, value) in [
+            ("k_docs", self.k_docs),
+            ("pairs", self.pairs),
+            ("top_k", self.top_k),
+            ("chunk", self.chunk),
+            ("d_model", self.d_model),
+            ("centroids", self.centroids),
+            ("nbits", self.nbits.map(|bits| bits as usize)),
+        ] {
             if let Some(value) = value {
                 write!(f, ", {name}={value}")?;
             }
