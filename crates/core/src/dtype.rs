@@ -187,6 +187,7 @@ macro_rules! dispatch {
 
 /// Borrowed elements of one type. `Debug` says type and count, not a million numbers.
 #[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "as the variants of DType")]
 pub enum DataRef<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
@@ -276,6 +277,7 @@ impl fmt::Debug for DataBuf {
 
 /// Owned elements of one type. `Debug` as for [`DataRef`].
 #[derive(Clone, PartialEq)]
+#[allow(missing_docs, reason = "as the variants of DType")]
 pub enum DataBuf {
     F32(Vec<f32>),
     F16(Vec<f16>),

@@ -10,6 +10,7 @@ pub type Argument = Cow<'static, str>;
 
 /// What went wrong. Errors about an argument say which one, what was expected and what came.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are the words of the message above each variant")]
 #[non_exhaustive]
 pub enum Error {
     /// Wrong rank, extent or element count.
@@ -67,6 +68,7 @@ pub enum Error {
 
 /// Stable identifier of an [`Error`]'s kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "as the variants of Error")]
 #[non_exhaustive]
 pub enum ErrorCode {
     Shape,

@@ -72,9 +72,17 @@ pub enum Pairing<'a> {
     /// Every query with every document: `[Nq, Nd]`.
     Cross,
     /// Query `i` with documents `i·k .. (i+1)·k`: `[Nq, k]`.
-    Grouped { k: usize },
+    Grouped {
+        /// Documents per query.
+        k: usize,
+    },
     /// The listed pairs: `[P]`.
-    List { q: Cow<'a, [u32]>, d: Cow<'a, [u32]> },
+    List {
+        /// Query of every pair.
+        q: Cow<'a, [u32]>,
+        /// Document of every pair.
+        d: Cow<'a, [u32]>,
+    },
 }
 
 /// The scoring operator.

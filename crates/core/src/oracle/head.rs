@@ -101,11 +101,11 @@ pub fn from_hidden_backward(op: &FromHiddenBackward<'_>) -> OracleHeadGradients 
             normalize_gradient(&rows[row], grad);
         }
         let hidden = h.vector(row);
-        for c in 0..d {
-            grads.b[c] += grad[c];
-            for m in 0..d_model {
-                grads.h[row * d_model + m] += grad[c] * f64::from(forward.w.data().get(c * d_model + m));
-                grads.w[c * d_model + m] += grad[c] * f64::from(hidden[m]);
+        for (c, &g) in grad.iter().enumerate() {
+            grads.b[c] += g;
+            for (m, &x) in hidden.iter().enumerate() {
+                grads.h[row * d_model + m] += g * f64::from(forward.w.data().get(c * d_model + m));
+                grads.w[c * d_model + m] += g * f64::from(x);
             }
         }
     }

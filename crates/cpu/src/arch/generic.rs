@@ -8,6 +8,7 @@ super::instantiate!(Generic, Generic, [4, 4],);
 const LANES: usize = 4;
 
 // SAFETY (all methods): plain loads and stores through pointers that `Simd` says are valid for `LANES` elements.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
 impl Simd for Generic {
     const LANES: usize = LANES;
     type F32 = [f32; LANES];

@@ -1,5 +1,7 @@
 //! Kernels written once over [`Simd`](crate::arch::Simd); the levels instantiate them.
 
+#![allow(clippy::needless_range_loop, reason = "tiles are indexed by row and vector; constant bounds unroll")]
+
 pub(crate) mod convert;
 pub(crate) mod forward;
 pub(crate) mod norm;

@@ -11,6 +11,7 @@ super::super::instantiate!(
 );
 
 // SAFETY (all methods): callers are compiled for NEON and pass valid pointers, as `Simd` demands.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
 impl Simd for Neon {
     const LANES: usize = 4;
     type F32 = float32x4_t;

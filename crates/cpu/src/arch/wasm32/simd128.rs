@@ -11,6 +11,7 @@ super::super::instantiate!(
 );
 
 // SAFETY (all methods): callers are compiled for simd128 and pass valid pointers, as `Simd` demands.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
 impl Simd for Simd128 {
     const LANES: usize = 4;
     type F32 = v128;

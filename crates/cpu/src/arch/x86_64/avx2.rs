@@ -12,6 +12,7 @@ super::super::instantiate!(
 );
 
 // SAFETY (all methods): callers are compiled for AVX2, FMA and F16C and pass valid pointers, as `Simd` demands.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
 impl Simd for Avx2 {
     const LANES: usize = 8;
     type F32 = __m256;

@@ -11,6 +11,7 @@ super::super::instantiate!(
 );
 
 // SAFETY (all methods): callers are compiled for AVX-512 F, BW, DQ, VL and pass valid pointers, as `Simd` demands.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
 impl Simd for Avx512 {
     const LANES: usize = 16;
     type F32 = __m512;
