@@ -109,8 +109,8 @@ impl Style {
 /// Columns of the terminal: `COLUMNS`, else what the terminal says, else 100, which fits most windows and all logs.
 pub(crate) fn width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let asked = || io::stdout().is_terminal().then(|| ProgressDrawTarget::stdout().width()).flatten();
-    columns.or_else(|| asked().map(usize::from)).unwrap_or(100).clamp(40, 200)
+    let asked = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    columns.or_else(asked).unwrap_or(100).clamp(40, 200)
 }
 
 /// Characters of `text` as a terminal counts them, near enough for word lists: one each.
