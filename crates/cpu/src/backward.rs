@@ -10,7 +10,7 @@ use maxsim_core::{
 
 use crate::arch::Kernels;
 use crate::forward::forward;
-use crate::norm::{LARGEST_INVERSE, inverse_norm};
+use crate::norm::{EPSILON, inverse_norm};
 use crate::threads::Threads;
 
 /// Runs a validated operator.
@@ -130,29 +130,29 @@ impl Job<'_> {
             return;
         }
         let dim = tokens.dim();
-        let mut unit = vec![0f32; dim];
+        let mut x = vec![0f32; dim];
         for (row, out) in tokens.rows(sequence).zip(out.chunks_exact_mut(dim)) {
             // Rows without a part are zero and stay so, whatever they hold.
             if out.iter().any(|&g| g != 0.0) {
-                widen(tokens.data().slice(row * dim..(row + 1) * dim), &mut unit);
-                let factor = inverse_norm(&unit, 1.0, self.kernels);
-                unit.iter_mut().for_each(|x| *x *= factor);
-                jacobian(&unit, factor, out);
+                widen(tokens.data().slice(row * dim..(row + 1) * dim), &mut x);
+                jacobian(&x, out);
             }
         }
     }
 }
 
-/// Turns the gradient of `x̂ = x · factor` into that of `x`: `(g − ⟨g, x̂⟩ x̂) / ‖x‖`, and 0 where `‖x‖ < 1e-6`.
-pub(crate) fn jacobian(unit: &[f32], factor: f32, grad: &mut [f32]) {
-    if factor >= LARGEST_INVERSE {
+/// Turns the gradient of `x̂ = x / max(‖x‖, 1e-6)` into that of `x`: `(g − ⟨g, x̂⟩ x̂) / ‖x‖`, and 0 where `‖x‖ < 1e-6`.
+///
+/// The difference cancels where `g` points along `x`, so it is made in f64.
+pub(crate) fn jacobian(x: &[f32], grad: &mut [f32]) {
+    let norm = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    if norm < f64::from(EPSILON) {
         grad.fill(0.0);
         return;
     }
-    let along: f64 = unit.iter().zip(&*grad).map(|(&x, &g)| f64::from(x) * f64::from(g)).sum();
-    let along = along as f32;
-    for (g, &x) in grad.iter_mut().zip(unit) {
-        *g = (*g - along * x) * factor;
+    let along: f64 = x.iter().zip(&*grad).map(|(&x, &g)| f64::from(x) / norm * f64::from(g)).sum();
+    for (g, &x) in grad.iter_mut().zip(x) {
+        *g = ((f64::from(*g) - along * (f64::from(x) / norm)) / norm) as f32;
     }
 }
 

@@ -305,9 +305,9 @@ impl WinningRows {
         }
         if normalize {
             for (row, grad) in projected.chunks_exact_mut(d).zip(grad.chunks_exact_mut(d)) {
+                jacobian(row, grad);
                 let factor = inverse_norm(row, 1.0, kernels);
                 row.iter_mut().for_each(|x| *x *= factor);
-                jacobian(row, factor, grad);
             }
         }
         Self { rows, hidden, projected, grad, place }

@@ -3,10 +3,7 @@
 use crate::arch::Kernels;
 
 /// Norms below this are taken as this.
-const EPSILON: f32 = 1e-6;
-
-/// The inverse norm of such rows.
-pub(crate) const LARGEST_INVERSE: f32 = 1.0 / EPSILON;
+pub(crate) const EPSILON: f32 = 1e-6;
 
 /// `scale / max(scale · ‖row‖₂, 1e-6)`: what a similarity with the unscaled `row` is multiplied by.
 pub(crate) fn inverse_norm(row: &[f32], scale: f32, kernels: &Kernels) -> f32 {

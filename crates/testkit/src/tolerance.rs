@@ -53,6 +53,8 @@ pub fn residual(q: DType, precision: Precision, dim: usize) -> f64 {
 pub fn gradient(dtype: DType, reference: f64, largest: f64) -> f64 {
     match dtype {
         DType::F32 => 1e-5 * largest,
+        // Below f16's normal range not even the nearest number is within a relative bound: half a subnormal step on top.
+        DType::F16 => 2f64.powi(-8) * reference.abs() + 1e-3 * largest + 2f64.powi(-25),
         _ => 2f64.powi(-8) * reference.abs() + 1e-3 * largest,
     }
 }
