@@ -35,8 +35,8 @@ pub enum Error {
     #[error("{argument}: limit is {limit}, got {got}")]
     Limit { argument: Argument, limit: String, got: String },
     /// Memory could not be had.
-    #[error("out of memory: {requested} bytes requested, {available} available")]
-    OutOfMemory { requested: u64, available: u64 },
+    #[error("out of memory: {requested} bytes requested")]
+    OutOfMemory { requested: u64 },
     /// A kernel did not compile.
     #[error("kernel {kernel} did not compile: {log}")]
     Compile { kernel: String, log: String },

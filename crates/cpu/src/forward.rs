@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use maxsim_core::{Argmax, Cancel, Forward, Pairing, Result, Scores, Tokens};
+use maxsim_core::{Argmax, Cancel, Error, Forward, Pairing, Result, Scores, Tokens};
 
 use crate::arch::Kernels;
 use crate::documents::{self, BlockScratch, Reader};
@@ -22,13 +22,16 @@ struct Results {
 }
 
 impl Results {
-    fn new(op: &Forward<'_>) -> Self {
-        let argmax = op.options.argmax.then(|| {
+    fn new(op: &Forward<'_>) -> Result<Self> {
+        let scores = filled(op.pair_count(), || AtomicU32::new(0))?;
+        let argmax = if op.options.argmax {
             let argmax = op.empty_argmax();
-            let values = argmax.values.iter().map(|_| AtomicI32::new(-1)).collect();
-            (argmax, values)
-        });
-        Self { scores: (0..op.pair_count()).map(|_| AtomicU32::new(0)).collect(), argmax }
+            let values = filled(argmax.values.len(), || AtomicI32::new(-1))?;
+            Some((argmax, values))
+        } else {
+            None
+        };
+        Ok(Self { scores, argmax })
     }
 
     fn finish(self, op: &Forward<'_>) -> Scores {
@@ -41,6 +44,16 @@ impl Results {
             }),
         }
     }
+}
+
+/// `count` elements, or `ERR_OUT_OF_MEMORY`: results are the one thing here whose size the caller decides.
+fn filled<T>(count: usize, element: impl FnMut() -> T) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(count).map_err(|_| Error::OutOfMemory {
+        requested: (count as u64).saturating_mul(size_of::<T>() as u64),
+    })?;
+    out.resize_with(count, element);
+    Ok(out)
 }
 
 /// Memory of one thread.
@@ -192,7 +205,7 @@ pub(crate) fn forward_reader(
     threads: &Threads,
     cancel: &Cancel,
 ) -> Result<Scores> {
-    let job = Job { op, reader, kernels, results: Results::new(op), cancel };
+    let job = Job { op, reader, kernels, results: Results::new(op)?, cancel };
     if op.pair_count() > 0 {
         match op.pairing {
             Pairing::Cross => cross(&job, threads)?,

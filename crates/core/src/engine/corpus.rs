@@ -4,15 +4,19 @@ use super::Engine;
 use crate::backend::{BackendKind, Resident};
 use crate::dtype::{DType, DataBuf};
 use crate::error::{Error, Result};
-use crate::op::{Documents, Options, Precision, RetrieveOptions, Scores, TopK};
-use crate::tokens::Tokens;
+use crate::op::{
+    Documents, Options, Precision, Residual, RetrieveOptions, ScaleMode, Scores, TopK, quantize_fp8,
+    quantize_int8,
+};
+use crate::tensor::TensorRef;
+use crate::tokens::{Tokens, TokensBuf};
 
 /// How documents are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CorpusOptions {
     /// Normalise every token once, now, and queries at search time (default true).
     pub normalize: bool,
-    /// Storage type; `None` keeps the input's. f32, f16 and bf16.
+    /// Storage type; `None` keeps the input's.
     pub storage: Option<DType>,
     /// Reject NaN and infinity with `ERR_NON_FINITE`.
     pub validate_finite: bool,
@@ -56,47 +60,76 @@ pub struct Corpus {
 }
 
 impl Engine {
-    /// Uploads documents. What is uploaded: kept as given, converted to `storage` and normalised if asked for.
+    /// Uploads documents: normalised if asked for, then converted to `storage`. fp8 and int8 get a scale per token.
+    ///
+    /// Documents that are quantised already are stored as they are; they want `normalize = false`.
     ///
     /// # Errors
-    /// `ERR_DTYPE` for a storage type that needs scales, `ERR_SHAPE` for `[N, K, L, d]` documents, `ERR_NON_FINITE`
-    /// under `validate_finite`, and the backend's.
+    /// `ERR_DTYPE` for quantised documents with another `storage` or `normalize`, `ERR_SHAPE` for `[N, K, L, d]` documents,
+    /// `ERR_NON_FINITE` under `validate_finite` and for non-finite tokens that are to be quantised, and the backend's.
     pub fn corpus(&self, documents: Tokens<'_>, options: CorpusOptions) -> Result<Corpus> {
         if let crate::sequences::Axes::Grid(..) = documents.axes() {
             return Err(Error::shape("documents", "rank 2 or 3, or packed", "rank 4"));
         }
         crate::op::check_scaled(&documents, "documents", "scales")?;
-        if options.validate_finite {
-            documents.check_finite("documents")?;
-        }
         let storage = options.storage.unwrap_or(documents.dtype());
-        let quantized = documents.dtype().is_quantized();
-        if (storage != documents.dtype() && (storage.is_quantized() || quantized))
-            || (quantized && options.normalize)
-        {
+        if documents.dtype().is_quantized() && (storage != documents.dtype() || options.normalize) {
             return Err(Error::dtype(
-                "storage",
+                "documents",
                 "f32, f16 or bf16 (quantised documents are stored as they are, with normalize = false)",
-                storage.name(),
+                documents.dtype().name(),
             ));
         }
+        if options.validate_finite || (storage.is_quantized() && !documents.dtype().is_quantized()) {
+            documents.check_finite("documents")?;
+        }
+        self.cancel.check()?;
         let backend = &self.inner.backends[0];
         let resident = if options.normalize || storage != documents.dtype() {
-            let mut values = documents.data().to_f32();
-            if options.normalize {
-                for vector in values.chunks_exact_mut(documents.dim()) {
-                    normalize(vector);
-                }
-            }
-            let stored = documents.to_buf().with_data(DataBuf::from_f32(&values, storage))?;
-            drop(values);
+            let stored = self.converted(&documents, options.normalize, storage)?;
             backend.upload(&Documents::Tokens(stored.as_tokens()), options.normalize)?
         } else {
             backend.upload(&Documents::Tokens(documents), false)?
         };
         Ok(Corpus { engine: self.clone(), resident, normalize: options.normalize })
     }
+
+    /// Documents in PLAID's form, as they are; `search` and `score` normalise them and the queries.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn residual_corpus(&self, documents: Residual<'_>) -> Result<Corpus> {
+        self.cancel.check()?;
+        let resident = self.inner.backends[0].upload(&Documents::Residual(documents), false)?;
+        Ok(Corpus { engine: self.clone(), resident, normalize: true })
+    }
+
+    fn converted(&self, documents: &Tokens<'_>, normalized: bool, storage: DType) -> Result<TokensBuf> {
+        let dim = documents.dim();
+        let mut values = vec![0f32; documents.data().len()];
+        // Slots behind a length or mask stay zero: they are neither read nor quantised.
+        for (done, row) in documents.sequences().kept_rows().enumerate() {
+            if done % CANCEL_EVERY == 0 {
+                self.cancel.check()?;
+            }
+            let vector = &mut values[row * dim..(row + 1) * dim];
+            vector.copy_from_slice(&documents.vector(row));
+            if normalized {
+                normalize(vector);
+            }
+        }
+        let quantize = match storage {
+            DType::E4M3 => quantize_fp8,
+            DType::I8 => quantize_int8,
+            float => return documents.to_buf().with_data(DataBuf::from_f32(&values, float)),
+        };
+        let quantized = quantize(&TensorRef::new(&values, &[documents.slots(), dim])?, ScaleMode::PerToken)?;
+        documents.to_buf().with_data(quantized.values.into_data())?.with_token_scales(quantized.scales)
+    }
 }
+
+/// Tokens normalised between two looks at the cancel flag: about a millisecond.
+const CANCEL_EVERY: usize = 8192;
 
 /// `x / max(‖x‖, 1e-6)`.
 fn normalize(vector: &mut [f32]) {
