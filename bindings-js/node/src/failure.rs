@@ -40,10 +40,7 @@ impl From<Error> for Failure {
             ]),
             Error::Limit { limit, got, .. } => details.extend([text("limit", limit), text("got", got)]),
             Error::Unsupported { what, hint } => details.extend([text("what", what), text("hint", hint)]),
-            Error::OutOfMemory { requested, available } => {
-                details
-                    .extend([number("requested", *requested as f64), number("available", *available as f64)]);
-            }
+            Error::OutOfMemory { requested } => details.extend([number("requested", *requested as f64)]),
             Error::Compile { kernel, log } => details.extend([text("kernel", kernel), text("log", log)]),
             Error::DeviceLost { reason } => details.extend([text("reason", reason)]),
             Error::Disposed { what } | Error::Locked { what } => details.extend([text("what", what)]),
