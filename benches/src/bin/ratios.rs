@@ -52,20 +52,21 @@ fn main() -> Result<()> {
         let info = engine.info();
         println!("\n{} · {} · {threads} thread(s)", info.device, info.level);
         let (device, level) = (info.device.clone(), info.level.clone());
-        let s = arguments.seconds;
-        let mut rows = sgemm_rows(&engine, threads, s)?;
-        rows.extend([head(&engine, threads, s)?, backward(&engine, s)?]);
-        if threads == 1 {
-            rows.push(residual(&engine, s)?);
-        }
-        for row in rows {
+        let mut emit = |row: Row| {
             let bound = if row.at_most { "≤" } else { "≥" };
             println!(
                 "{:58} ours {:>9.3?}  peer {:>9.3?}  ratio {:5.2} (wanted {bound} {})",
                 row.name, row.ours, row.peer, row.ratio, row.wanted
             );
             records.push(record(&row, threads, &device, &level));
+        };
+        let s = arguments.seconds;
+        emit(head(&engine, threads, s)?);
+        emit(backward(&engine, s)?);
+        if threads == 1 {
+            emit(residual(&engine, s)?);
         }
+        sgemm_rows(&engine, threads, s, &mut emit)?;
     }
     if let Some(path) = arguments.out {
         let text = serde_json::to_string_pretty(&records)? + "\n";
@@ -124,13 +125,12 @@ fn sgemm(m: usize, n: usize, k: usize, a: &[f32], b: &[f32], out: &mut [f32], th
 }
 
 /// Operations per second relative to a square sgemm in the same run.
-fn sgemm_rows(engine: &Engine, threads: usize, seconds: f64) -> Result<Vec<Row>> {
+fn sgemm_rows(engine: &Engine, threads: usize, seconds: f64, emit: &mut impl FnMut(Row)) -> Result<()> {
     const N: usize = 1024;
     let mut random = Random::new(1);
     let (a, b) = (random.vectors(N, N), random.vectors(N, N));
     let mut c = vec![0f32; N * N];
     let sgemm_flops = 2.0 * (N as f64).powi(3);
-    let mut rows = Vec::new();
     let shapes: [(&str, &str, [usize; 5]); 5] = [
         (
             "f32 1×1000 32×300, rate / sgemm rate",
@@ -170,7 +170,7 @@ fn sgemm_rows(engine: &Engine, threads: usize, seconds: f64) -> Result<Vec<Row>>
             },
             || sgemm(N, N, N, &a, &b, &mut c, threads),
         );
-        rows.push(row(name, times, flops / times.0 / (sgemm_flops / times.1), 0.75, false));
+        emit(row(name, times, flops / times.0 / (sgemm_flops / times.1), 0.75, false));
         let q8 = quantize_int8(&TensorRef::new(&q, &[nq, lq, d])?, ScaleMode::PerToken)?;
         let d8 = quantize_int8(&TensorRef::new(&documents, &[nd, ld, d])?, ScaleMode::PerToken)?;
         let times = best_of_two(
@@ -184,7 +184,7 @@ fn sgemm_rows(engine: &Engine, threads: usize, seconds: f64) -> Result<Vec<Row>>
             },
             || sgemm(N, N, N, &a, &b, &mut c, threads),
         );
-        rows.push(row(name_int8, times, flops / times.0 / (sgemm_flops / times.1), 1.35, false));
+        emit(row(name_int8, times, flops / times.0 / (sgemm_flops / times.1), 1.35, false));
         if name.contains("32×300") {
             let f16 = DataBuf::from_f32(&documents, maxsim::DType::F16);
             let times = best_of_two(
@@ -205,10 +205,10 @@ fn sgemm_rows(engine: &Engine, threads: usize, seconds: f64) -> Result<Vec<Row>>
             } else {
                 "f16 documents against f32, 32×32 32×300"
             };
-            rows.push(row(name, times, times.1 / times.0, 1.0, false));
+            emit(row(name, times, times.1 / times.0, 1.0, false));
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// The fused head against sgemm into memory followed by scoring.

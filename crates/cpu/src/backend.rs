@@ -1,14 +1,17 @@
 //! The CPU as a [`Backend`].
 
 use maxsim_core::{
-    Backend, BackendInfo, BackendKind, Cancel, Documents, Op, Output, Plan, Resident, Result, Submission,
+    Backend, BackendInfo, BackendKind, Cancel, Documents, Forward, Op, Output, Plan, Precision, Resident,
+    Result, Submission,
 };
 
+use crate::approx::approx_score;
 use crate::arch::{Kernels, kernels};
 use crate::backward::backward;
 use crate::documents;
 use crate::forward::forward;
 use crate::head::{from_hidden, from_hidden_backward};
+use crate::integer::is_int8;
 use crate::level::Level;
 use crate::retrieve::retrieve;
 use crate::threads::Threads;
@@ -58,6 +61,7 @@ impl CpuBackend {
             Op::FromHiddenBackward(op) => {
                 from_hidden_backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients)
             }
+            Op::ApproxScore(op) => approx_score(op, self.kernels, &self.threads, cancel).map(Output::Scores),
             other => Err(unsupported(other)),
         }
     }
@@ -70,27 +74,45 @@ fn unsupported(op: &Op<'_>) -> maxsim_core::Error {
     }
 }
 
+/// Which kernels a scoring operator runs, as a suffix of their name, and what they read.
+fn operands(op: &Forward<'_>) -> (&'static str, String) {
+    let (q, d) = (op.q.dtype(), op.d.dtype());
+    match (op.d.is_residual(), op.options.precision) {
+        (true, Precision::Int8) => ("-residual-int8", format!("{q} as int8 × packed residuals as int8")),
+        (true, _) => ("-residual", format!("{q}×residuals as f32")),
+        (false, _) if is_int8(q, d, op.q.dim()) => ("-int8", format!("{q}×{d}")),
+        (false, _) => ("", format!("{q}×{d} as f32")),
+    }
+}
+
 impl Backend for CpuBackend {
     fn info(&self) -> &BackendInfo {
         &self.info
     }
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
-        let (q, d) = match op {
-            Op::Forward(op) => (op.q.dtype(), op.d.dtype()),
-            Op::Backward(op) => (op.forward.q.dtype(), op.forward.d.dtype()),
-            Op::Retrieve(op) => (op.forward.q.dtype(), op.forward.d.dtype()),
-            Op::FromHidden(op) => (op.q.dtype(), op.h.dtype()),
-            Op::FromHiddenBackward(op) => (op.forward.q.dtype(), op.forward.h.dtype()),
-            other => return Err(unsupported(other)),
+        let scoring = match op {
+            Op::Forward(op) => Some(op),
+            Op::Backward(op) => Some(&op.forward),
+            Op::Retrieve(op) => Some(&op.forward),
+            _ => None,
+        };
+        let (form, operands) = match (op, scoring) {
+            (_, Some(op)) => operands(op),
+            (Op::FromHidden(op), _) => ("", format!("{}×{} as f32", op.q.dtype(), op.h.dtype())),
+            (Op::FromHiddenBackward(op), _) => {
+                ("", format!("{}×{} as f32", op.forward.q.dtype(), op.forward.h.dtype()))
+            }
+            (Op::ApproxScore(op), _) => ("", format!("{} table", op.table().dtype())),
+            (other, _) => return Err(unsupported(other)),
         };
         let wide = self.kernels.vectors * self.kernels.lanes;
         Ok(Plan {
             backend: BackendKind::Cpu,
-            kernel: format!("{}/{}", op.name(), self.kernels.level),
+            kernel: format!("{}/{}{form}", op.name(), self.kernels.level),
             choices: vec![
                 ("tile", format!("{wide} query tokens × {} document tokens", self.kernels.rows)),
-                ("operands", format!("{q}×{d} as f32")),
+                ("operands", operands),
                 ("threads", self.threads.count().to_string()),
             ],
             notes: vec![],
@@ -98,7 +120,7 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
-        documents::upload(self, documents, normalized)
+        documents::upload(self, self.kernels, documents, normalized)
     }
 
     fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {

@@ -3,12 +3,15 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use maxsim_core::{Argmax, Cancel, Error, Forward, Pairing, Result, Scores, Tokens};
+use maxsim_core::{Argmax, Cancel, Error, Forward, Pairing, Precision, Result, Scores, Tokens};
 
 use crate::arch::Kernels;
-use crate::documents::{self, BlockScratch, Reader};
+use crate::documents::{self, BlockScratch, Opened, Reader, Source};
+use crate::integer::{IntegerReader, IntegerScratch, is_int8};
 use crate::kernel::forward::{Ahead, Tile};
+use crate::kernel::integer::{CentroidTerm, IntegerTile};
 use crate::pack::{Packed, Panel, panels_of};
+use crate::residual::forward_int8;
 use crate::threads::Threads;
 
 /// f32 values of packed queries that are scored together (1 MiB): documents are read once per group, and the group stays
@@ -16,13 +19,13 @@ use crate::threads::Threads;
 const GROUP: usize = 256 << 10;
 
 /// Scores and winners, written from several threads, each element by one of them.
-struct Results {
+pub(crate) struct Results {
     scores: Vec<AtomicU32>,
-    argmax: Option<(Argmax, Vec<AtomicI32>)>,
+    pub(crate) argmax: Option<(Argmax, Vec<AtomicI32>)>,
 }
 
 impl Results {
-    fn new(op: &Forward<'_>) -> Result<Self> {
+    pub(crate) fn new(op: &Forward<'_>) -> Result<Self> {
         let scores = filled(op.pair_count(), || AtomicU32::new(0))?;
         let argmax = if op.options.argmax {
             let argmax = op.empty_argmax();
@@ -34,7 +37,12 @@ impl Results {
         Ok(Self { scores, argmax })
     }
 
-    fn finish(self, op: &Forward<'_>) -> Scores {
+    /// Stores the score of `pair`.
+    pub(crate) fn store(&self, pair: usize, sum: f64) {
+        self.scores[pair].store((sum as f32).to_bits(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn finish(self, op: &Forward<'_>) -> Scores {
         Scores {
             values: self.scores.into_iter().map(|s| f32::from_bits(s.into_inner())).collect(),
             shape: op.output_shape(),
@@ -59,39 +67,65 @@ fn filled<T>(count: usize, element: impl FnMut() -> T) -> Result<Vec<T>> {
 /// Memory of one thread.
 #[derive(Default)]
 struct Scratch {
-    block: BlockScratch,
+    block: Blocks,
     packed: Packed,
     best: Vec<f32>,
     index: Vec<i32>,
 }
 
+/// The block at hand, in either form.
+#[derive(Default)]
+struct Blocks {
+    floats: BlockScratch,
+    integers: IntegerScratch,
+}
+
+/// The arithmetic documents are read for.
+pub(crate) enum Reading<'a> {
+    Floats(Reader<'a>),
+    Integers(IntegerReader<'a>),
+}
+
 /// What all tasks share.
 struct Job<'a> {
     op: &'a Forward<'a>,
-    reader: Reader<'a>,
+    reader: Reading<'a>,
     kernels: &'static Kernels,
     results: Results,
     cancel: &'a Cancel,
 }
 
 impl Job<'_> {
+    /// Packs panels as documents will meet them.
+    fn pack(&self, packed: &mut Packed, panels: impl IntoIterator<Item = Panel>) {
+        let (q, normalize) = (&self.op.q, self.op.options.normalize);
+        match self.reader {
+            Reading::Floats(_) => packed.pack(q, panels, normalize, self.kernels),
+            Reading::Integers(_) => packed.pack_int8(q, panels, normalize, self.kernels),
+        }
+    }
+
     /// Maxima of all lanes of `packed` over document `j`, left in `best` (and `index`).
     fn maxima(
         &self,
         packed: &Packed,
         j: usize,
-        block: &mut BlockScratch,
+        block: &mut Blocks,
         best: &mut Vec<f32>,
         index: &mut Vec<i32>,
     ) {
         let dim = self.op.q.dim();
         let kernels = self.kernels;
         let argmax = self.results.argmax.is_some();
-        best.clear();
-        best.resize(packed.lanes(), f32::NEG_INFINITY);
-        index.clear();
-        index.resize(if argmax { packed.lanes() } else { 0 }, -1);
-        self.reader.blocks(j, block, |block| {
+        let reader = match &self.reader {
+            Reading::Floats(reader) => reader,
+            Reading::Integers(reader) => {
+                let block = &mut block.integers;
+                return integer_maxima(reader, packed, None, j, argmax, kernels, block, best, index);
+            }
+        };
+        clear_maxima(packed, argmax, best, index);
+        reader.blocks(j, &mut block.floats, |block| {
             for p in 0..packed.panels.len() {
                 let (panel, lanes) = packed.panel(p, dim, kernels);
                 // Fetching ahead once per block is enough; a line already near costs nothing.
@@ -117,39 +151,6 @@ impl Job<'_> {
         });
     }
 
-    /// Adds the maxima of panel `p` to `sum` in token order and notes the winners of `pair`.
-    fn add_panel(
-        &self,
-        packed: &Packed,
-        p: usize,
-        best: &[f32],
-        index: &[i32],
-        pair: usize,
-        sum: f64,
-    ) -> f64 {
-        let panel = packed.panels[p];
-        let (_, lanes) = packed.panel(p, self.op.q.dim(), self.kernels);
-        let slots = self.results.argmax.as_ref().map(|(argmax, values)| (argmax.range(pair).start, values));
-        let mut sum = sum;
-        for (t, lane) in lanes.take(panel.tokens).enumerate() {
-            // A lane still at -inf has no winner; a NaN factor marks a masked or NaN query token; inf · 0 is a token of
-            // infinite norm, whose similarities are all NaN.
-            let contribution = f64::from(best[lane]) * f64::from(packed.factors[lane]);
-            if best[lane] == f32::NEG_INFINITY || contribution.is_nan() {
-                continue;
-            }
-            sum += contribution;
-            if let Some((start, values)) = slots {
-                values[start + panel.token + t].store(index[lane], Ordering::Relaxed);
-            }
-        }
-        sum
-    }
-
-    fn store(&self, pair: usize, sum: f64) {
-        self.results.scores[pair].store((sum as f32).to_bits(), Ordering::Relaxed);
-    }
-
     /// Scores document `j` for every query whose panels are all in `packed`; `pair_of` gives the place in the result.
     fn score(&self, scratch: &mut Scratch, packed: &Packed, j: usize, pair_of: impl Fn(usize) -> usize) {
         let Scratch { block, best, index, .. } = scratch;
@@ -160,12 +161,105 @@ impl Job<'_> {
             let pair = pair_of(query);
             let mut sum = 0.0;
             while p < packed.panels.len() && packed.panels[p].query == query {
-                sum = self.add_panel(packed, p, best, index, pair, sum);
+                sum = add_panel(&self.results, packed, p, self.kernels, best, index, pair, sum);
                 p += 1;
             }
-            self.store(pair, sum);
+            self.results.store(pair, sum);
         }
     }
+}
+
+fn clear_maxima(packed: &Packed, argmax: bool, best: &mut Vec<f32>, index: &mut Vec<i32>) {
+    best.clear();
+    best.resize(packed.lanes(), f32::NEG_INFINITY);
+    index.clear();
+    index.resize(if argmax { packed.lanes() } else { 0 }, -1);
+}
+
+/// Maxima of all lanes of `packed` over document `j`, by integers. `table`: similarities with centroids, `[slots][width]`
+/// per panel, one panel behind the other, and the number of slots.
+#[allow(clippy::too_many_arguments, reason = "two operands, their options and the memory for them")]
+pub(crate) fn integer_maxima(
+    reader: &IntegerReader<'_>,
+    packed: &Packed,
+    table: Option<(&[f32], usize)>,
+    j: usize,
+    argmax: bool,
+    kernels: &Kernels,
+    block: &mut IntegerScratch,
+    best: &mut Vec<f32>,
+    index: &mut Vec<i32>,
+) {
+    clear_maxima(packed, argmax, best, index);
+    reader.blocks(j, block, |block| {
+        for p in 0..packed.panels.len() {
+            let (panel, lanes) = packed.integer_panel(p, kernels);
+            let ahead =
+                if p == 0 { block.ahead } else { Ahead { from: panel.words.as_ptr().cast(), row: 0 } };
+            let index = if argmax { &mut index[lanes.clone()] } else { &mut [][..] };
+            let centroids = table.map(|(table, slots)| CentroidTerm {
+                table: &table[lanes.start * slots..lanes.end * slots],
+                slots: block.slots,
+                lanes: panel.scales,
+            });
+            let mut tile = IntegerTile::new(
+                kernels.lanes,
+                panel.words,
+                panel.starts,
+                packed.panels[p].vectors,
+                block.rows,
+                block.groups,
+                block.scales,
+                block.ids,
+                &mut best[lanes],
+                index,
+                centroids,
+                ahead,
+            );
+            let integer = kernels.integer;
+            // SAFETY: `kernels` exist only for levels this machine runs; `index` is not empty when winners are tracked, and
+            // the centroid term is there when it is used.
+            unsafe {
+                match (table.is_some(), argmax) {
+                    (false, false) => (integer.forward)(&mut tile),
+                    (false, true) => (integer.forward_argmax)(&mut tile),
+                    (true, false) => (integer.residual)(&mut tile),
+                    (true, true) => (integer.residual_argmax)(&mut tile),
+                }
+            }
+        }
+    });
+}
+
+/// Adds the maxima of panel `p` to `sum` in token order and notes the winners of `pair`.
+#[allow(clippy::too_many_arguments, reason = "maxima, where they belong and what they are added to")]
+pub(crate) fn add_panel(
+    results: &Results,
+    packed: &Packed,
+    p: usize,
+    kernels: &Kernels,
+    best: &[f32],
+    index: &[i32],
+    pair: usize,
+    sum: f64,
+) -> f64 {
+    let panel = packed.panels[p];
+    let lanes = packed.lanes_of(p, kernels);
+    let slots = results.argmax.as_ref().map(|(argmax, values)| (argmax.range(pair).start, values));
+    let mut sum = sum;
+    for (t, lane) in lanes.take(panel.tokens).enumerate() {
+        // A lane still at -inf has no winner; a NaN factor marks a masked or NaN query token; inf · 0 is a token of
+        // infinite norm, whose similarities are all NaN.
+        let contribution = f64::from(best[lane]) * f64::from(packed.factors[lane]);
+        if best[lane] == f32::NEG_INFINITY || contribution.is_nan() {
+            continue;
+        }
+        sum += contribution;
+        if let Some((start, values)) = slots {
+            values[start + panel.token + t].store(index[lane], Ordering::Relaxed);
+        }
+    }
+    sum
 }
 
 /// Runs a validated operator.
@@ -175,32 +269,42 @@ pub(crate) fn forward(
     threads: &Threads,
     cancel: &Cancel,
 ) -> Result<Scores> {
-    let (tokens, normalized) = documents::tokens(&op.d)?;
-    forward_tokens(op, &tokens, normalized, kernels, threads, cancel)
+    let (opened, normalized) = documents::open(&op.d)?;
+    forward_opened(op, &opened, normalized, kernels, threads, cancel)
 }
 
 /// The same with the documents at hand; `normalized` says that they have unit length already.
-pub(crate) fn forward_tokens(
+pub(crate) fn forward_opened(
     op: &Forward<'_>,
-    tokens: &Tokens<'_>,
+    opened: &Opened<'_>,
     normalized: bool,
     kernels: &'static Kernels,
     threads: &Threads,
     cancel: &Cancel,
 ) -> Result<Scores> {
+    let source = opened.source();
+    if matches!(source, Source::Residual(_)) && op.options.precision == Precision::Int8 {
+        return forward_int8(op, opened, normalized, kernels, threads, cancel);
+    }
     let panels = match op.pairing {
         // As many as a group of queries holds.
         Pairing::Cross => (0..op.q.count().min(8)).map(|i| panels_of(&op.q, i, kernels).count()).sum(),
         _ => op.q.max_extent().div_ceil(kernels.vectors * kernels.lanes),
     };
-    let reader = Reader::new(tokens, op.options.normalize && !normalized, kernels, panels);
+    let normalize = op.options.normalize && !normalized;
+    let reader = match source {
+        Source::Tokens(tokens) if is_int8(op.q.dtype(), tokens.dtype(), tokens.dim()) => {
+            Reading::Integers(IntegerReader::int8(tokens, normalize, kernels))
+        }
+        _ => Reading::Floats(Reader::new(source, normalize, kernels, panels)),
+    };
     forward_reader(op, reader, kernels, threads, cancel)
 }
 
 /// The same with documents as `reader` gives them.
 pub(crate) fn forward_reader(
     op: &Forward<'_>,
-    reader: Reader<'_>,
+    reader: Reading<'_>,
     kernels: &'static Kernels,
     threads: &Threads,
     cancel: &Cancel,
@@ -241,7 +345,7 @@ fn cross(job: &Job<'_>, threads: &Threads) -> Result<()> {
     let (q, documents) = (&op.q, op.d.count());
     let pack = |packed: &mut Packed, queries: Range<usize>| {
         let panels = queries.flat_map(|i| panels_of(q, i, job.kernels));
-        packed.pack(q, panels, op.options.normalize, job.kernels);
+        job.pack(packed, panels);
     };
     let workers = threads.count();
     if documents >= 4 * workers || q.count() == 1 {
@@ -295,7 +399,7 @@ fn long_query(job: &Job<'_>, threads: &Threads, panels: &[Panel]) -> Result<()> 
             .chunks(run)
             .map(|panels| {
                 let mut packed = Packed::default();
-                packed.pack(&op.q, panels.iter().copied(), op.options.normalize, job.kernels);
+                job.pack(&mut packed, panels.iter().copied());
                 packed
             })
             .collect();
@@ -312,13 +416,14 @@ fn long_query(job: &Job<'_>, threads: &Threads, panels: &[Panel]) -> Result<()> 
             for (task, (best, index)) in maxima.into_iter().enumerate() {
                 let (j, packed) = (first + task / packs.len(), &packs[task % packs.len()]);
                 for p in 0..packed.panels.len() {
-                    sums[j] = job.add_panel(packed, p, &best, &index, query * documents + j, sums[j]);
+                    let pair = query * documents + j;
+                    sums[j] = add_panel(&job.results, packed, p, job.kernels, &best, &index, pair, sums[j]);
                 }
             }
         }
     }
     for (j, sum) in sums.into_iter().enumerate() {
-        job.store(query * documents + j, sum);
+        job.results.store(query * documents + j, sum);
     }
     Ok(())
 }
@@ -344,17 +449,17 @@ fn listed(job: &Job<'_>, threads: &Threads) -> Result<()> {
         let mut sums = vec![0f64; runs[task].len()];
         let run = (GROUP / (job.kernels.vectors * job.kernels.lanes * op.q.dim())).max(1);
         for panels in panels.chunks(run) {
-            packed.pack(&op.q, panels.iter().copied(), op.options.normalize, job.kernels);
+            job.pack(&mut packed, panels.iter().copied());
             for (sum, &pair) in sums.iter_mut().zip(runs[task]) {
                 let Scratch { block, best, index, .. } = scratch;
                 job.maxima(&packed, op.pair(pair as usize).1, block, best, index);
                 for p in 0..packed.panels.len() {
-                    *sum = job.add_panel(&packed, p, best, index, pair as usize, *sum);
+                    *sum = add_panel(&job.results, &packed, p, job.kernels, best, index, pair as usize, *sum);
                 }
             }
         }
         for (sum, &pair) in sums.into_iter().zip(runs[task]) {
-            job.store(pair as usize, sum);
+            job.results.store(pair as usize, sum);
         }
         scratch.packed = packed;
         Ok(())

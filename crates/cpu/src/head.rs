@@ -7,11 +7,16 @@ use maxsim_core::{
 use crate::arch::Kernels;
 use crate::backward::{add_scaled, jacobian, widen};
 use crate::documents::Reader;
-use crate::forward::forward_reader;
-use crate::kernel::forward::Ahead;
+use crate::forward::{Reading, forward_reader};
 use crate::kernel::project::Projection;
 use crate::norm::inverse_norm;
 use crate::threads::Threads;
+
+/// Dimensions of a slab: 16 KiB of an AVX2 panel, 32 KiB of an AVX-512 one.
+const SLAB: usize = 256;
+
+/// Rows of hidden states that are projected together; they pass each slab of `W` while it is in the first-level cache.
+pub(crate) const HEAD_ROWS: usize = 48;
 
 /// `W` and `b` in the kernels' form.
 pub(crate) struct Head {
@@ -50,39 +55,35 @@ impl Head {
     }
 
     /// `out = rows · Wᵀ + b`, `[count, dim]`. `wide` is memory for rows padded to whole vectors.
-    pub(crate) fn project(
-        &self,
-        rows: &[f32],
-        ahead: Ahead,
-        wide: &mut Vec<f32>,
-        out: &mut Vec<f32>,
-        kernels: &Kernels,
-    ) {
+    pub(crate) fn project(&self, rows: &[f32], wide: &mut Vec<f32>, out: &mut Vec<f32>, kernels: &Kernels) {
         let count = rows.len() / self.d_model;
         let stride = self.bias.len();
         let target = if stride == self.dim { &mut *out } else { &mut *wide };
         target.resize(count * stride, 0.0);
-        let mut at = 0;
-        for (p, &(column, vectors)) in self.places.iter().enumerate() {
-            let width = vectors * kernels.lanes;
-            let panel = &self.panels[at..at + self.d_model * width];
-            at += panel.len();
-            let ahead = if p == 0 { ahead } else { Ahead { from: panel.as_ptr().cast(), row: 0 } };
-            let bias = &self.bias[column..column + width];
-            let mut job = Projection::new(
-                kernels.lanes,
-                panel,
-                vectors,
-                rows,
-                self.d_model,
-                bias,
-                target,
-                stride,
-                column,
-                ahead,
-            );
-            // SAFETY: `kernels` exist only for levels this machine runs.
-            unsafe { (kernels.project)(&mut job) };
+        for first in (0..self.d_model).step_by(SLAB) {
+            let slab = SLAB.min(self.d_model - first);
+            let mut at = 0;
+            for &(column, vectors) in &self.places {
+                let width = vectors * kernels.lanes;
+                let panel = &self.panels[at..at + self.d_model * width];
+                at += panel.len();
+                let panel = &panel[first * width..(first + slab) * width];
+                let bias = &self.bias[column..column + width];
+                let mut job = Projection::new(
+                    kernels.lanes,
+                    panel,
+                    vectors,
+                    rows,
+                    self.d_model,
+                    first,
+                    bias,
+                    target,
+                    stride,
+                    column,
+                );
+                // SAFETY: `kernels` exist only for levels this machine runs.
+                unsafe { (kernels.project)(&mut job) };
+            }
         }
         if stride != self.dim {
             out.clear();
@@ -115,7 +116,7 @@ fn run(
     forward.options.normalize = false;
     forward.options.argmax = argmax;
     let reader = Reader::new(&op.h, op.options.normalize, kernels, usize::MAX).with_head(head);
-    forward_reader(&forward, reader, kernels, threads, cancel)
+    forward_reader(&forward, Reading::Floats(reader), kernels, threads, cancel)
 }
 
 /// f32 values of winning rows held at a time (2 MiB).
@@ -291,8 +292,7 @@ impl WinningRows {
             hidden.extend(h.data().slice(row * d_model..(row + 1) * d_model).to_f32());
         }
         let (mut wide, mut projected) = (Vec::new(), Vec::new());
-        let nothing = Ahead { from: hidden.as_ptr().cast(), row: 0 };
-        head.project(&hidden, nothing, &mut wide, &mut projected, kernels);
+        head.project(&hidden, &mut wide, &mut projected, kernels);
         let mut grad = vec![0f32; rows.len() * d];
         let mut query = vec![0f32; d];
         for (i, s, row) in query_tokens() {

@@ -13,25 +13,43 @@ pub enum Level {
     Generic,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// AVX2 with AVX-VNNI: 8-bit products four at a time.
+    Avx2Vnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512 with VNNI.
+    Avx512Vnni,
     /// 64-bit Arm with NEON.
     Neon,
+    /// NEON with the dot product instructions (Armv8.2).
+    NeonDot,
     /// WebAssembly with 128-bit SIMD.
     Simd128,
 }
 
 impl Level {
     /// Levels from best to worst, of all architectures.
-    pub const ALL: [Level; 5] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Simd128, Self::Generic];
+    pub const ALL: [Level; 8] = [
+        Self::Avx512Vnni,
+        Self::Avx512,
+        Self::Avx2Vnni,
+        Self::Avx2,
+        Self::NeonDot,
+        Self::Neon,
+        Self::Simd128,
+        Self::Generic,
+    ];
 
     /// Lower-case name, as `MAXSIM_CPU_LEVEL` takes it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Generic => "generic",
             Self::Avx2 => "avx2",
+            Self::Avx2Vnni => "avx2-vnni",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512-vnni",
             Self::Neon => "neon",
+            Self::NeonDot => "neon-dot",
             Self::Simd128 => "simd128",
         }
     }
@@ -54,8 +72,14 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Self::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod"),
             #[cfg(target_arch = "wasm32")]
             Self::Simd128 => cfg!(target_feature = "simd128"),
             #[allow(unreachable_patterns, reason = "levels of other architectures")]
@@ -103,7 +127,11 @@ impl FromStr for Level {
 
     fn from_str(s: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|level| level.name() == s).ok_or_else(|| {
-            Error::value("level", "one of avx512, avx2, neon, simd128, generic", format!("{s:?}"))
+            Error::value(
+                "level",
+                "one of avx512-vnni, avx512, avx2-vnni, avx2, neon-dot, neon, simd128, generic",
+                format!("{s:?}"),
+            )
         })
     }
 }

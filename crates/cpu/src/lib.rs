@@ -5,16 +5,19 @@
 //! - One file per operator (`forward`, `backward`, `head`, `retrieve`) decides what meets what on which thread; `pack` and `documents` bring
 //!   queries and documents into the kernels' form.
 
+mod approx;
 mod arch;
 mod backend;
 mod backward;
 mod documents;
 mod forward;
 mod head;
+mod integer;
 mod kernel;
 mod level;
 mod norm;
 mod pack;
+mod residual;
 mod retrieve;
 mod threads;
 

@@ -21,3 +21,8 @@ pub(crate) fn inverse_norm(row: &[f32], scale: f32, kernels: &Kernels) -> f32 {
     }
     scale / (scale * norm).max(EPSILON)
 }
+
+/// [`inverse_norm`] of a row whose sum of squares is known and finite.
+pub(crate) fn inverse_norm_of(square: f32, scale: f32) -> f32 {
+    scale / (scale * square.sqrt()).max(EPSILON)
+}

@@ -6,7 +6,7 @@ use maxsim_core::{Cancel, Forward, Options, Result, Retrieve, Scores, TopK};
 
 use crate::arch::Kernels;
 use crate::documents;
-use crate::forward::{forward, forward_tokens};
+use crate::forward::{forward, forward_opened};
 use crate::threads::Threads;
 
 /// Scores held at a time where the caller named no chunk (4 MiB).
@@ -29,17 +29,17 @@ pub(crate) fn retrieve(
     threads: &Threads,
     cancel: &Cancel,
 ) -> Result<TopK> {
-    let (tokens, normalized) = documents::tokens(&op.forward.d)?;
+    let (opened, normalized) = documents::open(&op.forward.d)?;
     let queries = op.forward.q.count();
-    let (documents, width, largest) = (tokens.count(), op.width(), op.options.largest);
+    let (documents, width, largest) = (opened.count(), op.width(), op.options.largest);
     let chunk = op.options.chunk.unwrap_or_else(|| (SCORES / queries.max(1)).max(64));
     let scoring = Options { argmax: false, validate_finite: false, ..op.forward.options };
     let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries];
     for first in (0..documents).step_by(chunk) {
         let last = documents.min(first + chunk);
-        let slice = tokens.slice(first..last);
-        let chunk_op = Forward::maxsim(op.forward.q.clone(), slice.clone(), scoring);
-        let scores = forward_tokens(&chunk_op, &slice, normalized, kernels, threads, cancel)?;
+        let slice = opened.slice(first..last);
+        let chunk_op = Forward::maxsim(op.forward.q.clone(), slice.documents(), scoring);
+        let scores = forward_opened(&chunk_op, &slice, normalized, kernels, threads, cancel)?;
         let kept = threads.map(
             queries,
             || (),

@@ -4,6 +4,7 @@
 struct Generic;
 
 super::instantiate!(Generic, Generic, [4, 4],);
+super::instantiate_integer!(Generic, [4, 4],);
 
 const LANES: usize = 4;
 
@@ -60,6 +61,14 @@ impl Simd for Generic {
         )
     }
     #[inline(always)]
+    unsafe fn splat_index(x: i32) -> [i32; LANES] {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn convert(x: [i32; LANES]) -> [f32; LANES] {
+        x.map(|x| x as f32)
+    }
+    #[inline(always)]
     unsafe fn load_index(from: *const i32) -> [i32; LANES] {
         unsafe { from.cast::<[i32; LANES]>().read_unaligned() }
     }
@@ -78,5 +87,49 @@ impl Simd for Generic {
     #[inline(always)]
     unsafe fn load_i8(from: *const i8) -> [f32; LANES] {
         unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from)
+    }
+}
+
+// SAFETY (all methods): as above; `BYTES` bytes where `Integer` says so.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
+impl Integer for Generic {
+    type V = Self;
+    const GROUP: usize = 2;
+    const BIAS: u8 = 0;
+    const BYTES: usize = 16;
+    type Bytes = [u8; 16];
+
+    #[inline(always)]
+    unsafe fn dot(sum: [i32; LANES], document: [i32; LANES], query: [i32; LANES]) -> [i32; LANES] {
+        std::array::from_fn(|i| {
+            let (d, q) = (document[i], query[i]);
+            sum[i] + i32::from(d as i16) * i32::from(q as i16) + (d >> 16) * (q >> 16)
+        })
+    }
+    #[inline(always)]
+    unsafe fn table(from: &[u8; 16]) -> [u8; 16] {
+        *from
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8, count: usize) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count.min(16)) };
+        bytes
+    }
+    #[inline(always)]
+    unsafe fn low_nibbles(x: [u8; 16]) -> [u8; 16] {
+        x.map(|x| x & 0x0f)
+    }
+    #[inline(always)]
+    unsafe fn high_nibbles(x: [u8; 16]) -> [u8; 16] {
+        x.map(|x| x >> 4)
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: [u8; 16], index: [u8; 16]) -> [u8; 16] {
+        index.map(|i| table[usize::from(i & 0x0f)])
+    }
+    #[inline(always)]
+    unsafe fn store_elements(to: *mut u8, x: [u8; 16]) {
+        unsafe { to.cast::<[i16; 16]>().write_unaligned(x.map(|x| i16::from(x as i8))) }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod x86_64;
 use maxsim_core::{E4M3, bf16, f16};
 
 use crate::kernel::forward::Tile;
+use crate::kernel::integer::{IntegerTile, Planes};
 use crate::kernel::project::Projection;
 use crate::level::Level;
 
@@ -50,12 +51,78 @@ pub(crate) trait Simd: Copy {
     /// Hints that the cache line at `address` will be read. The address need not be valid.
     #[inline(always)]
     unsafe fn prefetch(_address: *const u8) {}
+    unsafe fn splat_index(x: i32) -> Self::I32;
+    /// Lanes as f32, rounded to nearest.
+    unsafe fn convert(x: Self::I32) -> Self::F32;
     unsafe fn load_index(from: *const i32) -> Self::I32;
     unsafe fn store_index(to: *mut i32, x: Self::I32);
     unsafe fn load_f16(from: *const f16) -> Self::F32;
     unsafe fn load_bf16(from: *const bf16) -> Self::F32;
     unsafe fn load_i8(from: *const i8) -> Self::F32;
 }
+
+/// Products of 8-bit integers summed in i32, four bytes of every lane at a time.
+///
+/// Document elements are stored with [`BIAS`](Self::BIAS) added: the instructions of some levels multiply unsigned by signed
+/// bytes. Sums are exact whichever instruction makes them.
+///
+/// # Safety
+/// As [`Simd`]; `Bytes` loads and stores concern [`BYTES`](Self::BYTES) packed bytes.
+pub(crate) trait Integer {
+    /// Vectors the sums live in.
+    type V: Simd;
+    /// Elements in a lane's four bytes: two of 16 bits or four of 8.
+    const GROUP: usize;
+    /// What is added to (exclusive-ored into) the elements of documents.
+    const BIAS: u8;
+    /// Packed bytes that are decoded at a time.
+    const BYTES: usize;
+    /// A vector of them.
+    type Bytes: Copy;
+
+    /// `sum` plus the products of a lane's elements.
+    unsafe fn dot(
+        sum: <Self::V as Simd>::I32,
+        document: <Self::V as Simd>::I32,
+        query: <Self::V as Simd>::I32,
+    ) -> <Self::V as Simd>::I32;
+    /// A 16-entry table for [`lookup`](Self::lookup).
+    unsafe fn table(from: &[u8; 16]) -> Self::Bytes;
+    /// `count <= BYTES` bytes; the others may be anything.
+    unsafe fn load_bytes(from: *const u8, count: usize) -> Self::Bytes;
+    unsafe fn low_nibbles(x: Self::Bytes) -> Self::Bytes;
+    unsafe fn high_nibbles(x: Self::Bytes) -> Self::Bytes;
+    /// Entry `index < 16` of the table, per byte.
+    unsafe fn lookup(table: Self::Bytes, index: Self::Bytes) -> Self::Bytes;
+    /// Stores bytes as `BYTES` document elements: as they are, or widened with their sign where elements have 16 bits.
+    unsafe fn store_elements(to: *mut u8, x: Self::Bytes);
+}
+
+/// The integer kernels of one level.
+pub(crate) struct IntegerKernels {
+    /// Elements per four bytes.
+    pub(crate) group: usize,
+    /// What is added to document elements.
+    pub(crate) bias: u8,
+    /// Bytes that decoding may write behind a row.
+    pub(crate) slack: usize,
+    /// Raises the running maxima of a query panel with a block of document rows.
+    pub(crate) forward: unsafe fn(&mut IntegerTile<'_>),
+    /// The same, also tracking which row won.
+    pub(crate) forward_argmax: unsafe fn(&mut IntegerTile<'_>),
+    /// The same two with a centroid's similarity added to every row's.
+    pub(crate) residual: unsafe fn(&mut IntegerTile<'_>),
+    pub(crate) residual_argmax: unsafe fn(&mut IntegerTile<'_>),
+    /// int8 rows of the given length to rows of whole groups.
+    pub(crate) widen: unsafe fn(&[i8], usize, &mut [u32]),
+    /// Packed residual rows to rows of whole groups.
+    pub(crate) decode: unsafe fn(&Planes, &[u8], usize, &mut [u32]),
+    /// Sum of squares of fewer than 2¹⁷ elements.
+    pub(crate) square_norm: unsafe fn(&[i8]) -> i32,
+}
+
+/// Centroid, packed bytes, table of weights, and where the sum goes.
+type Decode = unsafe fn(&[f32], &[u8], &[f32], &mut [f32]);
 
 /// The kernels of one level, callable only where the level is available (which [`kernels`] checks).
 pub(crate) struct Kernels {
@@ -80,6 +147,13 @@ pub(crate) struct Kernels {
     pub(crate) widen_bf16: unsafe fn(&[bf16], &mut [f32]),
     pub(crate) widen_i8: unsafe fn(&[i8], &mut [f32]),
     pub(crate) widen_e4m3: unsafe fn(&[E4M3], &mut [f32]),
+    /// Centroid plus bucket weights: see [`decode`](crate::kernel::residual::decode).
+    pub(crate) decode: Decode,
+    /// Maxima over rows of a table: see [`approx`](crate::kernel::approx).
+    pub(crate) approx_f32: unsafe fn(&[f32], &[u32], &mut [f32]),
+    pub(crate) approx_f16: unsafe fn(&[f16], &[u32], &mut [f32]),
+    /// Kernels over 8-bit integers.
+    pub(crate) integer: &'static IntegerKernels,
 }
 
 /// Instantiates the kernels for a level: `$simd` is its vector type, `$rows` the document rows of a tile for panels of
@@ -87,8 +161,8 @@ pub(crate) struct Kernels {
 macro_rules! instantiate {
     ($level:ident, $simd:ty, [$rows1:literal, $rows2:literal], $(#[$attr:meta])*) => {
         use maxsim_core::{E4M3, bf16, f16};
-        use $crate::arch::{Kernels, Simd};
-        use $crate::kernel::{convert, forward, norm, project as projection};
+        use $crate::arch::{Integer, Kernels, Simd};
+        use $crate::kernel::{approx, convert, forward, norm, project as projection, residual};
         use $crate::level::Level;
 
         $(#[$attr])*
@@ -131,6 +205,21 @@ macro_rules! instantiate {
             convert::widen_e4m3(from, to)
         }
 
+        $(#[$attr])*
+        unsafe fn decode(centroid: &[f32], bytes: &[u8], table: &[f32], to: &mut [f32]) {
+            residual::decode(centroid, bytes, table, to)
+        }
+        $(#[$attr])*
+        unsafe fn approx_f32(table: &[f32], codes: &[u32], best: &mut [f32]) {
+            // SAFETY: the caller guarantees the level.
+            unsafe { approx::maxima::<$simd, f32>(table, codes, best, <$simd as Simd>::load) }
+        }
+        $(#[$attr])*
+        unsafe fn approx_f16(table: &[f16], codes: &[u32], best: &mut [f32]) {
+            // SAFETY: the caller guarantees the level.
+            unsafe { approx::maxima::<$simd, f16>(table, codes, best, <$simd as Simd>::load_f16) }
+        }
+
         /// The kernels of this level.
         pub(crate) static KERNELS: Kernels = Kernels {
             level: Level::$level,
@@ -145,10 +234,79 @@ macro_rules! instantiate {
             widen_bf16,
             widen_i8,
             widen_e4m3,
+            decode,
+            approx_f32,
+            approx_f16,
+            integer: &INTEGER,
         };
     };
 }
 pub(crate) use instantiate;
+
+/// Instantiates the integer kernels for a level: `$integer` is its [`Integer`], `$rows` as in [`instantiate!`].
+macro_rules! instantiate_integer {
+    ($integer:ty, [$rows1:literal, $rows2:literal], $(#[$attr:meta])*) => {
+        mod integer_kernels {
+            use super::*;
+            use $crate::kernel::integer;
+
+            $(#[$attr])*
+            pub(super) unsafe fn forward(tile: &mut integer::IntegerTile<'_>) {
+                // SAFETY: the caller guarantees the level; `IntegerTile` guarantees its bounds.
+                unsafe { integer::block::<$integer, $rows1, $rows2, false, false>(tile) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn forward_argmax(tile: &mut integer::IntegerTile<'_>) {
+                // SAFETY: as above.
+                unsafe { integer::block::<$integer, $rows1, $rows2, true, false>(tile) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn residual(tile: &mut integer::IntegerTile<'_>) {
+                // SAFETY: as above.
+                unsafe { integer::block::<$integer, $rows1, $rows2, false, true>(tile) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn residual_argmax(tile: &mut integer::IntegerTile<'_>) {
+                // SAFETY: as above.
+                unsafe { integer::block::<$integer, $rows1, $rows2, true, true>(tile) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn widen(from: &[i8], dim: usize, to: &mut [u32]) {
+                // SAFETY: the caller guarantees the level.
+                unsafe { integer::widen::<$integer>(from, dim, to) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn decode(
+                planes: &integer::Planes,
+                bytes: &[u8],
+                groups: usize,
+                to: &mut [u32],
+            ) {
+                // SAFETY: the caller guarantees the level.
+                unsafe { integer::decode::<$integer>(planes, bytes, groups, to) }
+            }
+            $(#[$attr])*
+            pub(super) unsafe fn square_norm(row: &[i8]) -> i32 {
+                integer::square_norm(row)
+            }
+        }
+
+        /// The integer kernels of this level.
+        static INTEGER: $crate::arch::IntegerKernels = $crate::arch::IntegerKernels {
+            group: <$integer as $crate::arch::Integer>::GROUP,
+            bias: <$integer as $crate::arch::Integer>::BIAS,
+            slack: <$integer as $crate::arch::Integer>::BYTES * (4 / <$integer as $crate::arch::Integer>::GROUP),
+            forward: integer_kernels::forward,
+            forward_argmax: integer_kernels::forward_argmax,
+            residual: integer_kernels::residual,
+            residual_argmax: integer_kernels::residual_argmax,
+            widen: integer_kernels::widen,
+            decode: integer_kernels::decode,
+            square_norm: integer_kernels::square_norm,
+        };
+    };
+}
+pub(crate) use instantiate_integer;
 
 /// The kernels of `level`, or `None` where the machine does not run it.
 pub(crate) fn kernels(level: Level) -> Option<&'static Kernels> {
@@ -160,9 +318,15 @@ pub(crate) fn kernels(level: Level) -> Option<&'static Kernels> {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => Some(&x86_64::avx2::KERNELS),
         #[cfg(target_arch = "x86_64")]
+        Level::Avx2Vnni => Some(&x86_64::avx2_vnni::KERNELS),
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512 => Some(&x86_64::avx512::KERNELS),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni => Some(&x86_64::avx512_vnni::KERNELS),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => Some(&aarch64::neon::KERNELS),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot => Some(&aarch64::neon_dot::KERNELS),
         #[cfg(target_arch = "wasm32")]
         Level::Simd128 => Some(&wasm32::simd128::KERNELS),
         #[allow(unreachable_patterns, reason = "levels of other architectures are never available")]

@@ -40,6 +40,13 @@ pub(crate) struct Ahead {
     pub(crate) row: usize,
 }
 
+impl Ahead {
+    /// The same from row `row` on.
+    pub(crate) fn at_row(self, row: usize) -> Self {
+        Self { from: self.from.wrapping_add(row * self.row), ..self }
+    }
+}
+
 impl<'a> Tile<'a> {
     /// Checks every bound the kernels rely on. `lanes` is the level's.
     #[allow(clippy::too_many_arguments, reason = "operands of one kernel call")]
@@ -124,7 +131,7 @@ unsafe fn cover<S: Simd, const V: usize, const R: usize, const ARGMAX: bool>(til
 /// # Safety
 /// Only where `S`'s instruction set is enabled; `panel` has `dim · V · LANES` elements, `rows` has `R · dim`.
 #[inline(always)]
-pub(crate) unsafe fn products<S: Simd, const V: usize, const R: usize>(
+unsafe fn products<S: Simd, const V: usize, const R: usize>(
     panel: *const f32,
     rows: *const f32,
     dim: usize,

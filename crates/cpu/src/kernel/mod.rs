@@ -2,7 +2,10 @@
 
 #![allow(clippy::needless_range_loop, reason = "tiles are indexed by row and vector; constant bounds unroll")]
 
+pub(crate) mod approx;
 pub(crate) mod convert;
 pub(crate) mod forward;
+pub(crate) mod integer;
 pub(crate) mod norm;
 pub(crate) mod project;
+pub(crate) mod residual;

@@ -3,10 +3,14 @@
 use std::arch::aarch64::*;
 
 #[derive(Clone, Copy)]
-struct Neon;
+pub(super) struct Neon;
 
 super::super::instantiate!(
     Neon, Neon, [12, 12],
+    #[target_feature(enable = "neon")]
+);
+super::super::instantiate_integer!(
+    Neon, [12, 12],
     #[target_feature(enable = "neon")]
 );
 
@@ -63,6 +67,14 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn splat_index(x: i32) -> int32x4_t {
+        unsafe { vdupq_n_s32(x) }
+    }
+    #[inline(always)]
+    unsafe fn convert(x: int32x4_t) -> float32x4_t {
+        unsafe { vcvtq_f32_s32(x) }
+    }
+    #[inline(always)]
     unsafe fn load_index(from: *const i32) -> int32x4_t {
         unsafe { vld1q_s32(from) }
     }
@@ -93,6 +105,61 @@ impl Simd for Neon {
         unsafe {
             let bytes = vreinterpret_s8_u32(vdup_n_u32(from.cast::<u32>().read_unaligned()));
             vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+}
+
+// Pairs of 16-bit elements: what there is without the dot product instructions.
+// SAFETY (all methods): as above; `BYTES` bytes where `Integer` says so.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment above holds for every method")]
+impl Integer for Neon {
+    type V = Self;
+    const GROUP: usize = 2;
+    const BIAS: u8 = 0;
+    const BYTES: usize = 16;
+    type Bytes = uint8x16_t;
+
+    #[inline(always)]
+    unsafe fn dot(sum: int32x4_t, document: int32x4_t, query: int32x4_t) -> int32x4_t {
+        unsafe {
+            let (d, q) = (vreinterpretq_s16_s32(document), vreinterpretq_s16_s32(query));
+            let low = vmull_s16(vget_low_s16(d), vget_low_s16(q));
+            vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(d, q)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn table(from: &[u8; 16]) -> uint8x16_t {
+        unsafe { vld1q_u8(from.as_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8, count: usize) -> uint8x16_t {
+        unsafe {
+            if count >= 16 {
+                return vld1q_u8(from);
+            }
+            let mut bytes = [0u8; 16];
+            std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count);
+            vld1q_u8(bytes.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn low_nibbles(x: uint8x16_t) -> uint8x16_t {
+        unsafe { vandq_u8(x, vdupq_n_u8(0x0f)) }
+    }
+    #[inline(always)]
+    unsafe fn high_nibbles(x: uint8x16_t) -> uint8x16_t {
+        unsafe { vshrq_n_u8::<4>(x) }
+    }
+    #[inline(always)]
+    unsafe fn lookup(table: uint8x16_t, index: uint8x16_t) -> uint8x16_t {
+        unsafe { vqtbl1q_u8(table, index) }
+    }
+    #[inline(always)]
+    unsafe fn store_elements(to: *mut u8, x: uint8x16_t) {
+        unsafe {
+            let x = vreinterpretq_s8_u8(x);
+            vst1q_u8(to, vreinterpretq_u8_s16(vmovl_s8(vget_low_s8(x))));
+            vst1q_u8(to.add(16), vreinterpretq_u8_s16(vmovl_high_s8(x)));
         }
     }
 }
