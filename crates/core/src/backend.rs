@@ -143,6 +143,8 @@ pub struct ResidentMeta {
     pub dim: usize,
     /// Storage type.
     pub dtype: DType,
+    /// Whether they are codes and packed residuals.
+    pub residual: bool,
     /// Tokens that count.
     pub kept: usize,
     /// Bytes of one token as stored.
@@ -171,6 +173,7 @@ impl ResidentMeta {
             sequences: documents.sequences().owned(),
             dim: documents.dim(),
             dtype: documents.dtype(),
+            residual: documents.is_residual(),
             kept: documents.kept(),
             token_bytes: documents.token_bytes(),
             bytes: 0,

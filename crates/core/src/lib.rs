@@ -28,8 +28,8 @@ pub use ints::{Integers, MAX_TOKENS};
 pub use op::{
     ApproxScore, Argmax, Backward, BackwardMethod, Codec, Cost, Documents, Forward, FromHidden,
     FromHiddenBackward, Gradients, HeadGradients, Op, Options, Output, PackedPairs, Pairing, Precision,
-    Quantized, Residual, ResidualCodes, ResidualLayout, Retrieve, RetrieveOptions, ScaleMode, Scores, TopK,
-    decode_residual, dequantize, pack_padded, pack_residuals, quantize_fp8, quantize_int8,
+    Quantized, Residual, ResidualBuf, ResidualCodes, ResidualLayout, Retrieve, RetrieveOptions, ScaleMode,
+    Scores, TopK, decode_residual, dequantize, pack_padded, pack_residuals, quantize_fp8, quantize_int8,
 };
 pub use sequences::{Axes, Mask, Sequences};
 pub use tensor::{Tensor, TensorRef};

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::{Cost, Documents, check_query, check_scaled};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ints::Integers;
 use crate::sequences::Axes;
@@ -148,6 +149,14 @@ impl<'a> Forward<'a> {
         if let Documents::Tokens(d) = &self.d {
             check_scaled(d, "D", "scale_D")?;
         }
+        let int8 = self.q.dtype() == DType::I8 && self.d.dtype() == DType::I8;
+        if self.options.precision == Precision::Int8 && !self.d.is_residual() && !int8 {
+            return Err(Error::value(
+                "precision",
+                "int8 for residual documents or int8 operands only",
+                format!("int8 for {} Q and {} D", self.q.dtype(), self.d.dtype()),
+            ));
+        }
         match &self.pairing {
             Pairing::Cross => {
                 if let Axes::Grid(..) = self.d.axes() {
@@ -176,8 +185,10 @@ impl<'a> Forward<'a> {
         }
         if self.options.validate_finite {
             self.q.check_finite("Q")?;
-            if let Documents::Tokens(d) = &self.d {
-                d.check_finite("D")?;
+            match &self.d {
+                Documents::Tokens(d) => d.check_finite("D")?,
+                Documents::Residual(d) => d.check_finite()?,
+                Documents::Resident(_) => {}
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ pub use quantize::{
     Quantized, ResidualCodes, ScaleMode, decode_residual, dequantize, pack_residuals, quantize_fp8,
     quantize_int8,
 };
-pub use residual::{ApproxScore, Codec, Residual, ResidualLayout};
+pub use residual::{ApproxScore, Codec, Residual, ResidualBuf, ResidualLayout};
 pub use retrieve::{Retrieve, RetrieveOptions, TopK};
 
 use crate::backend::Resident;
@@ -91,6 +91,15 @@ impl Documents<'_> {
             Self::Tokens(t) => t.dtype(),
             Self::Residual(r) => r.codec().centroids().dtype(),
             Self::Resident(r) => r.meta().dtype,
+        }
+    }
+
+    /// Whether they are codes and packed residuals.
+    pub fn is_residual(&self) -> bool {
+        match self {
+            Self::Tokens(_) => false,
+            Self::Residual(_) => true,
+            Self::Resident(r) => r.meta().residual,
         }
     }
 

@@ -5,11 +5,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::dtype::{DType, DataRef};
+use crate::dtype::{DType, DataBuf, DataRef};
 use crate::error::{Error, Result};
 use crate::ints::Integers;
 use crate::sequences::{Axes, Sequences};
-use crate::tensor::TensorRef;
+use crate::tensor::{Tensor, TensorRef};
 
 /// Order of the bits in packed residuals. There is no default: reading one order as the other gives vectors that look
 /// plausible and are wrong (cosine about 0.55 to what was encoded).
@@ -301,6 +301,93 @@ impl fmt::Debug for ApproxScore<'_> {
             self.sequences.count(),
             self.codes.len()
         )
+    }
+}
+
+impl Residual<'_> {
+    /// An owned copy.
+    pub fn to_buf(&self) -> ResidualBuf {
+        let centroids = self.codec.centroids();
+        ResidualBuf {
+            centroids: Tensor::new(centroids.data().to_buf(), centroids.shape().to_vec())
+                .expect("its own shape"),
+            bucket_weights: self.codec.bucket_weights.to_vec(),
+            nbits: self.codec.nbits,
+            layout: self.codec.layout,
+            codes: self.codes.to_vec(),
+            residuals: self.residuals.to_vec(),
+            sequences: self.sequences.owned(),
+            inv_norms: self.inv_norms.map(|n| n.to_buf()),
+        }
+    }
+
+    /// First non-finite number that tokens are made of: centroids, bucket weights, stored inverse norms of tokens that count.
+    pub fn check_finite(&self) -> Result<()> {
+        self.codec.centroids.check_finite("centroids")?;
+        let found = |argument: &'static str, position, got| {
+            Err(Error::NonFinite { argument: argument.into(), position, got })
+        };
+        if let Some(i) = self.codec.bucket_weights.iter().position(|w| !w.is_finite()) {
+            return found("bucket_weights", i, self.codec.bucket_weights[i]);
+        }
+        if let Some(norms) = self.inv_norms
+            && let Some(row) = self.sequences.kept_rows().find(|&row| !norms.get(row).is_finite())
+        {
+            return found("inv_norms", row, norms.get(row));
+        }
+        Ok(())
+    }
+}
+
+/// Owned documents as codes and packed residuals.
+#[derive(Debug, Clone)]
+pub struct ResidualBuf {
+    centroids: Tensor,
+    bucket_weights: Vec<f32>,
+    nbits: u32,
+    layout: ResidualLayout,
+    codes: Vec<u32>,
+    residuals: Vec<u8>,
+    sequences: Sequences<'static>,
+    inv_norms: Option<DataBuf>,
+}
+
+impl ResidualBuf {
+    /// Borrows the documents.
+    pub fn as_residual(&self) -> Residual<'_> {
+        Residual {
+            codec: Codec {
+                centroids: self.centroids.as_ref(),
+                bucket_weights: Cow::Borrowed(&self.bucket_weights),
+                nbits: self.nbits,
+                layout: self.layout,
+            },
+            codes: Cow::Borrowed(&self.codes),
+            residuals: &self.residuals,
+            sequences: self.sequences.borrowed(),
+            inv_norms: self.inv_norms.as_ref().map(DataBuf::as_ref),
+        }
+    }
+
+    /// Sets stored inverse norms, one per slot.
+    ///
+    /// # Errors
+    /// As [`Residual::with_inv_norms`].
+    pub fn with_inv_norms(mut self, inv_norms: DataBuf) -> Result<Self> {
+        self.as_residual().with_inv_norms(inv_norms.as_ref())?;
+        self.inv_norms = Some(inv_norms);
+        Ok(self)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let centroids = self.centroids.data().len() * self.centroids.dtype().size();
+        let norms = self.inv_norms.as_ref().map_or(0, |n| n.len() * n.dtype().size());
+        centroids
+            + 4 * (self.bucket_weights.len() + self.codes.len())
+            + self.residuals.len()
+            + norms
+            + self.sequences.bytes()
     }
 }
 
