@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{ArgGroup, Args};
-use maxsim::{DType, Error};
+use maxsim::{DType, DataBuf, Error, Precision, ResidualLayout, Tensor};
 use maxsim_encode::StaticEncoder;
-use maxsim_formats::{Array, ElementType, SafeTensors, read_npy};
+use maxsim_formats::{Array, ArrayData, ElementType, SafeTensors, read_npy};
 
-use crate::operand::{Layout, Operand, OwnedScales};
+use crate::exit::Usage;
+use crate::operand::{Layout, Operand, OwnedDocuments, OwnedResidual, OwnedScales, ResidualDocuments};
 use crate::output;
-use crate::setup;
+use crate::setup::{self, Storage};
 
 /// Where queries and documents come from.
 #[derive(Debug, Args)]
@@ -20,7 +21,10 @@ pub(crate) struct InputArgs {
     /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
     #[arg(long, value_name = "FILE[:TENSOR]")]
     queries: Option<String>,
-    /// Document vectors: [Ld, d], [Nd, Ld, d] or [Nq, K, Ld, d], or [T, d] with --offsets
+    /// Document vectors: [Ld, d], [Nd, Ld, d] or [Nq, K, Ld, d], or [T, d] with --offsets; with --dtype residual a
+    /// .safetensors file of these tensors: codes [Nd, L], residuals [Nd, L, ⌈d·nbits/8⌉] and doc_lengths [Nd], or codes
+    /// [T], residuals [T, ⌈d·nbits/8⌉] and cu_seqlens_d [Nd + 1]; centroids [C, d], bucket_weights [2^nbits], and
+    /// inv_norms in the shape of codes if there are any
     #[arg(long, value_name = "FILE[:TENSOR]")]
     documents: Option<String>,
     /// Query as text, for the built-in encoder; may be repeated
@@ -56,41 +60,55 @@ pub(crate) struct InputArgs {
     #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "text")]
     scales: Option<String>,
 
-    /// Convert documents to this type before scoring
-    #[arg(long, value_parser = setup::dtype(&["f32", "f16", "bf16"]))]
-    dtype: Option<DType>,
+    /// Convert documents to this type before scoring; fp8 and int8 (a scale per token) the queries too. residual says
+    /// that --documents holds PLAID's codes and residuals
+    #[arg(long, value_parser = setup::storage())]
+    dtype: Option<Storage>,
+    /// Bits per dimension of residuals
+    #[arg(long, value_name = "N", value_parser = setup::nbits())]
+    nbits: Option<u32>,
+    /// Bit order of residuals: plaid as ColBERTv2, PyLate, fast-plaid and next-plaid write them, lik as
+    /// late-interaction-kernels reads them
+    #[arg(long, value_parser = setup::layout())]
+    layout: Option<ResidualLayout>,
     /// Cut text documents after this many tokens [default: no limit]
     #[arg(long, value_name = "N", value_parser = setup::positive(), conflicts_with = "documents")]
     max_tokens: Option<usize>,
 }
 
-/// Whether to divide every vector by its length.
+/// How scores are computed.
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct NormalizeArgs {
-    /// Divide every token vector by its length
+pub(crate) struct ScoringArgs {
+    /// Divide every token vector by its length (the default for residual documents, which are not of unit length)
     #[arg(long, overrides_with = "no_normalize")]
     normalize: bool,
     /// Take token vectors as they are
     #[arg(long, overrides_with = "normalize")]
     no_normalize: bool,
+    /// How exact products are: fast may round f32 to 16 bit, int8 is integer arithmetic on quantised operands
+    #[arg(long, default_value = "default", value_name = "PRECISION", value_parser = setup::precision())]
+    pub(crate) precision: Precision,
 }
 
-impl NormalizeArgs {
+impl ScoringArgs {
     /// What was asked for; otherwise `default` for vectors from files. Text queries are as long as their tokens are
-    /// important, and text documents have unit length, so that text is taken as it is.
-    pub(crate) fn decide(self, default: bool, input: &Input) -> bool {
+    /// important, and text documents have unit length, so that text is taken as it is. Decoded residuals have any length.
+    pub(crate) fn normalize(self, default: bool, input: &Input) -> bool {
         match (self.normalize, self.no_normalize) {
             (true, _) => true,
             (_, true) => false,
-            _ => default && input.queries.texts.is_none(),
+            _ => match input.documents.operand {
+                OwnedDocuments::Residual(_) => true,
+                OwnedDocuments::Tokens(_) => default && input.queries.texts.is_none(),
+            },
         }
     }
 }
 
 /// One side of the input.
-pub(crate) struct Side {
+pub(crate) struct Side<T> {
     /// The vectors.
-    pub(crate) operand: Operand,
+    pub(crate) operand: T,
     /// What was encoded, if it was text.
     pub(crate) texts: Option<Vec<Text>>,
 }
@@ -106,9 +124,9 @@ pub(crate) struct Text {
 /// Queries and documents.
 pub(crate) struct Input {
     /// Queries.
-    pub(crate) queries: Side,
+    pub(crate) queries: Side<Operand>,
     /// Documents.
-    pub(crate) documents: Side,
+    pub(crate) documents: Side<OwnedDocuments>,
     /// The encoder that documents were encoded with.
     encoder: Option<StaticEncoder>,
 }
@@ -150,7 +168,8 @@ pub(crate) fn token_texts(text: &str, encoded: &maxsim_encode::Encoded) -> Vec<S
 impl InputArgs {
     /// Reads and encodes.
     pub(crate) fn read(&self) -> anyhow::Result<Input> {
-        let queries = match &self.queries {
+        let residual = self.residual()?;
+        let mut queries = match &self.queries {
             Some(file) => Files {
                 vectors: file,
                 offsets: self.query_offsets.as_deref(),
@@ -168,6 +187,11 @@ impl InputArgs {
             .read()?,
             None => encode_queries(&self.query)?,
         };
+        if let Some((path, nbits, layout)) = residual {
+            let operand =
+                OwnedDocuments::Residual(read_residual(path, nbits, layout).context("--documents")?);
+            return Ok(Input { queries, documents: Side { operand, texts: None }, encoder: None });
+        }
         let mut encoder = None;
         let mut documents = match (&self.documents, &self.text) {
             (Some(file), _) => Files {
@@ -186,14 +210,124 @@ impl InputArgs {
                 encode_documents(read_texts(path).context("--text")?, encoder)
             }
         };
-        if let Some(dtype) = self.dtype {
-            documents.operand.convert(dtype)?;
+        if let Some(Storage::Vectors(dtype)) = self.dtype {
+            documents.operand.convert(dtype, "documents").context("--dtype")?;
+            if dtype.is_quantized() {
+                queries.operand.convert(dtype, "queries").context("--dtype")?;
+            }
         }
+        let documents = Side { operand: OwnedDocuments::Tokens(documents.operand), texts: documents.texts };
         Ok(Input { queries, documents, encoder })
+    }
+
+    /// File, bits and bit order under `--dtype residual`.
+    fn residual(&self) -> anyhow::Result<Option<(&Path, u32, ResidualLayout)>> {
+        if self.dtype != Some(Storage::Residual) {
+            return match (self.nbits, self.layout) {
+                (None, None) => Ok(None),
+                _ => Err(Usage::new("--nbits and --layout are about --dtype residual").into()),
+            };
+        }
+        let other = [
+            (self.offsets.is_some(), "--offsets"),
+            (self.lengths.is_some(), "--lengths"),
+            (self.mask.is_some(), "--mask"),
+            (self.scales.is_some(), "--scales"),
+            (self.text.is_some(), "--text"),
+        ];
+        if let Some((_, option)) = other.iter().find(|(given, _)| *given) {
+            let problem =
+                format!("--dtype residual takes everything about documents from --documents, not {option}");
+            return Err(Usage::new(problem).into());
+        }
+        let Some(nbits) = self.nbits else {
+            return Err(Usage::new("--dtype residual needs --nbits: 1, 2, 4 or 8").into());
+        };
+        let Some(layout) = self.layout else {
+            return Err(Usage::new(
+                "--dtype residual needs --layout: residuals do not say in which order their bits were packed, and read in \
+                 the wrong order they give vectors that look plausible and are wrong. It is plaid for what ColBERTv2, \
+                 PyLate, fast-plaid and next-plaid write, lik for what late-interaction-kernels reads",
+            )
+            .into());
+        };
+        let path = Path::new(self.documents.as_deref().unwrap_or_default());
+        Ok(Some((path, nbits, layout)))
     }
 }
 
-fn encode_queries(texts: &[String]) -> anyhow::Result<Side> {
+/// Reads the tensors of residual documents.
+fn read_residual(path: &Path, nbits: u32, layout: ResidualLayout) -> anyhow::Result<OwnedResidual> {
+    if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+        let problem = "expected a file named .safetensors, without a tensor: residual documents are several";
+        return Err(Error::format(path.display().to_string(), problem).into());
+    }
+    let file = SafeTensors::open(path)?;
+    let malformed = |problem: String| Error::format(path.display().to_string(), problem);
+    let tensor = |name: &str| {
+        if !file.contains(name) {
+            return Err(malformed(format!("no tensor {name:?}, which residual documents have")));
+        }
+        file.tensor(name)
+    };
+    let codes = tensor("codes")?;
+    let residuals = tensor("residuals")?;
+    let centroids = tensor("centroids")?;
+    let (centroid_shape, centroids) = (centroids.shape().to_vec(), centroids.into_vectors("centroids")?);
+    let dim = centroid_shape.last().copied().unwrap_or(0);
+    let width = dim.saturating_mul(nbits as usize).div_ceil(8);
+    // The library sees bytes without a shape; here it is known, and a width that is wrong can be told from a missing row.
+    let expected = [codes.shape(), &[width]].concat();
+    if residuals.shape() != expected {
+        let expected =
+            format!("{expected:?}: ⌈d·nbits/8⌉ = {width} bytes a token, d = {dim}, nbits = {nbits}");
+        return Err(Error::shape("residuals", expected, format!("{:?}", residuals.shape())).into());
+    }
+    let inv_norms = match file.contains("inv_norms").then(|| file.tensor("inv_norms")).transpose()? {
+        Some(array) if array.shape() != codes.shape() => {
+            let (expected, got) = (format!("{:?} as codes", codes.shape()), format!("{:?}", array.shape()));
+            return Err(Error::shape("inv_norms", expected, got).into());
+        }
+        array => array.map(|array| array.into_vectors("inv_norms")).transpose()?,
+    };
+    let documents = match (file.contains("doc_lengths"), file.contains("cu_seqlens_d"), codes.shape()) {
+        (true, false, &[count, len]) => ResidualDocuments::Padded {
+            shape: [count, len],
+            doc_lengths: file.tensor("doc_lengths")?.to_u32("doc_lengths")?,
+        },
+        (false, true, &[_]) => {
+            ResidualDocuments::Packed { offsets: file.tensor("cu_seqlens_d")?.to_u32("cu_seqlens_d")? }
+        }
+        (true, false, shape) => {
+            let expected = "rank 2 [Nd, L] with doc_lengths";
+            return Err(Error::shape("codes", expected, format!("{shape:?}")).into());
+        }
+        (false, true, shape) => {
+            return Err(Error::shape("codes", "rank 1 [T] with cu_seqlens_d", format!("{shape:?}")).into());
+        }
+        _ => return Err(malformed("expected one of the tensors doc_lengths and cu_seqlens_d".into()).into()),
+    };
+    let operand = OwnedResidual {
+        centroids: Tensor::new(centroids, centroid_shape)?,
+        bucket_weights: tensor("bucket_weights")?.to_f32("bucket_weights")?,
+        nbits,
+        layout,
+        codes: codes.to_u32("codes")?,
+        residuals: match residuals.into_parts() {
+            (_, ArrayData::U8(bytes)) => bytes,
+            (_, other) => {
+                return Err(Error::dtype("residuals", "u8", other.element_type().name()).into());
+            }
+        },
+        inv_norms,
+        documents,
+    };
+    // Checked here, where it is known which option is at fault.
+    operand.residual()?;
+    Ok(operand)
+}
+
+fn encode_queries(texts: &[String]) -> anyhow::Result<Side<Operand>> {
     let encoder = StaticEncoder::embedded()?;
     let (mut vectors, mut offsets) = (Vec::new(), vec![0u32]);
     for text in texts {
@@ -210,7 +344,7 @@ fn encode_queries(texts: &[String]) -> anyhow::Result<Side> {
     Ok(Side { operand: packed(vectors, offsets, encoder.dim()), texts: Some(texts) })
 }
 
-fn encode_documents(texts: Vec<Text>, encoder: &StaticEncoder) -> Side {
+fn encode_documents(texts: Vec<Text>, encoder: &StaticEncoder) -> Side<Operand> {
     let bar = output::progress(texts.len(), "encoding");
     let words: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
     let batch = encoder.encode_documents(&words, |done| bar.set_position(done as u64));
@@ -219,13 +353,7 @@ fn encode_documents(texts: Vec<Text>, encoder: &StaticEncoder) -> Side {
 }
 
 fn packed(vectors: Vec<f32>, offsets: Vec<u32>, dim: usize) -> Operand {
-    Operand {
-        data: maxsim::DataBuf::F32(vectors),
-        dim,
-        layout: Layout::Packed { offsets },
-        mask: None,
-        scales: None,
-    }
+    Operand { data: DataBuf::F32(vectors), dim, layout: Layout::Packed { offsets }, mask: None, scales: None }
 }
 
 /// Documents of a text file (one per line, empty lines left out) or of a directory (one per file, in order of path).
@@ -287,7 +415,7 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn read(&self) -> anyhow::Result<Side> {
+    fn read(&self) -> anyhow::Result<Side<Operand>> {
         let [vectors, offsets, lengths, mask, scales] = self.options;
         let array = read_array(self.vectors).context(vectors)?;
         let shape = array.shape().to_vec();

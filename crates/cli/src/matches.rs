@@ -1,6 +1,6 @@
 //! Which document token answers which query token.
 
-use maxsim::{Scales, Tokens};
+use maxsim::{Documents, Scales, Tokens};
 use serde::Serialize;
 
 use crate::output::{Style, columns, pad, shorten};
@@ -34,12 +34,12 @@ pub(crate) struct Texts<'a> {
 /// Matches of query `i` in document `j`, from the winners `argmax` of that pair.
 pub(crate) fn matches(
     (q, i): (&Tokens<'_>, usize),
-    (d, j): (&Tokens<'_>, usize),
+    (d, j): (&Documents<'_>, usize),
     argmax: &[i32],
     normalize: bool,
     texts: Texts<'_>,
 ) -> Vec<Match> {
-    let (q_row, d_row) = (q.rows(i).start, d.rows(j).start);
+    let (q_row, d_row) = (q.rows(i).start, d.sequences().rows(j).start);
     let one = |(s, &winner): (usize, &i32)| {
         let token = usize::try_from(winner).ok();
         let text = |texts: Option<&[String]>, at: usize| texts.and_then(|texts| texts.get(at).cloned());
@@ -49,19 +49,42 @@ pub(crate) fn matches(
             document_token: token,
             document_text: token.and_then(|t| text(texts.document, t)),
             similarity: token
-                .map(|t| dot(&vector(q, q_row + s, normalize), &vector(d, d_row + t, normalize))),
+                .map(|t| dot(&vector(q, q_row + s, normalize), &document_vector(d, d_row + t, normalize))),
         }
     };
     argmax.iter().enumerate().map(one).collect()
 }
 
+fn document_vector(documents: &Documents<'_>, row: usize, normalize: bool) -> Vec<f64> {
+    match documents {
+        Documents::Tokens(tokens) => vector(tokens, row, normalize),
+        Documents::Residual(residual) => {
+            let mut decoded = vec![0f32; residual.codec().dim()];
+            residual.codec().decode(residual.codes()[row] as usize, residual.residual(row), &mut decoded);
+            let decoded = decoded.into_iter().map(f64::from).collect();
+            match residual.inv_norms() {
+                Some(stored) if normalize => scaled(decoded, stored.get(row).into()),
+                _ if normalize => unit(decoded),
+                _ => decoded,
+            }
+        }
+        _ => unreachable!("the command reads documents into host memory"),
+    }
+}
+
 fn vector(tokens: &Tokens<'_>, row: usize, normalize: bool) -> Vec<f64> {
     let scale = f64::from(tokens.scales().as_ref().map_or(1.0, |scales: &Scales<'_>| scales.get(row)));
-    let mut vector: Vec<f64> = tokens.vector(row).into_iter().map(|x| f64::from(x) * scale).collect();
-    if normalize {
-        let norm = dot_f64(&vector, &vector).sqrt().max(1e-6);
-        vector.iter_mut().for_each(|x| *x /= norm);
-    }
+    let vector = scaled(tokens.vector(row).into_iter().map(f64::from).collect(), scale);
+    if normalize { unit(vector) } else { vector }
+}
+
+fn unit(vector: Vec<f64>) -> Vec<f64> {
+    let norm = dot_f64(&vector, &vector).sqrt().max(1e-6);
+    scaled(vector, 1.0 / norm)
+}
+
+fn scaled(mut vector: Vec<f64>, factor: f64) -> Vec<f64> {
+    vector.iter_mut().for_each(|x| *x *= factor);
     vector
 }
 
@@ -130,7 +153,7 @@ mod tests {
     fn similarities_are_those_of_the_winners() {
         let q = [3.0f32, 4.0, 1.0, 0.0];
         let d = [0.0f32, 2.0, 5.0, 0.0];
-        let (q, d) = (Tokens::padded(&q, &[2, 2]).unwrap(), Tokens::padded(&d, &[2, 2]).unwrap());
+        let (q, d) = (Tokens::padded(&q, &[2, 2]).unwrap(), Tokens::padded(&d, &[2, 2]).unwrap().into());
         let plain = matches((&q, 0), (&d, 0), &[1, -1], false, Texts::default());
         assert_eq!(plain[0].similarity, Some(15.0));
         assert_eq!((plain[1].document_token, plain[1].similarity), (None, None));

@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
-use maxsim::{BackendKind, CpuLevel, DType, Engine, EngineBuilder, Error, ErrorCode};
+use maxsim::{
+    BackendKind, CpuLevel, DType, Engine, EngineBuilder, Error, ErrorCode, Precision, ResidualLayout,
+};
 
 use crate::exit::Usage;
 
@@ -76,6 +78,39 @@ fn level() -> impl TypedValueParser<Value = CpuLevel> {
 /// Parses an element type among `names`.
 pub(crate) fn dtype(names: &'static [&'static str]) -> impl TypedValueParser<Value = DType> {
     PossibleValuesParser::new(names).try_map(|name| name.parse::<DType>())
+}
+
+/// What `--dtype` of `score` and `search` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Vectors of this type.
+    Vectors(DType),
+    /// Codes and packed residuals.
+    Residual,
+}
+
+/// Parses a [`Storage`].
+pub(crate) fn storage() -> impl TypedValueParser<Value = Storage> {
+    let names = DType::ALL.map(DType::name).into_iter().chain(["residual"]);
+    PossibleValuesParser::new(names).try_map(|name| match &name[..] {
+        "residual" => Ok(Storage::Residual),
+        name => name.parse::<DType>().map(Storage::Vectors),
+    })
+}
+
+/// Parses a [`Precision`].
+pub(crate) fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(["default", "exact", "fast", "int8"]).try_map(|name| name.parse::<Precision>())
+}
+
+/// Parses bits per dimension of residuals.
+pub(crate) fn nbits() -> impl TypedValueParser<Value = u32> {
+    PossibleValuesParser::new(["1", "2", "4", "8"]).try_map(|text| text.parse::<u32>())
+}
+
+/// Parses a [`ResidualLayout`].
+pub(crate) fn layout() -> impl TypedValueParser<Value = ResidualLayout> {
+    PossibleValuesParser::new(["plaid", "lik"]).try_map(|name| name.parse::<ResidualLayout>())
 }
 
 /// Log messages on stderr: `MAXSIM_LOG` is a filter such as `debug` or `maxsim_core=trace`; warnings by default.

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use clap::Args;
-use maxsim::{Forward, Op, Options, Output, Precision};
+use maxsim::{Forward, Op, Options, Output};
 use serde::Serialize;
 
 use super::plan::PlanInfo;
 use crate::exit::Outcome;
-use crate::input::{Input, InputArgs, NormalizeArgs};
+use crate::input::{Input, InputArgs, ScoringArgs};
 use crate::matches::{Match, Texts, matches, table};
 use crate::output::{Out, Style, width};
 use crate::setup::Global;
@@ -20,6 +20,8 @@ Examples:
   maxsim score --queries q.npy --documents d.npy
   maxsim score --queries a.safetensors:Q --documents a.safetensors:D --lengths a.safetensors:len
   maxsim score --queries q.npy --documents packed.npy --offsets cu_seqlens.npy --normalize --json
+  maxsim score --queries q.npy --documents d.npy --dtype int8 --precision int8
+  maxsim score --queries q.npy --documents d.safetensors --dtype residual --nbits 2 --layout plaid
   maxsim score --query \"ships under water\" --text lines.txt --explain
 
 Without --json: query, document and score per line, separated by tabs. Documents [Nq, K, Ld, d] are scored with their
@@ -32,7 +34,7 @@ pub(crate) struct ScoreArgs {
     #[command(flatten)]
     input: InputArgs,
     #[command(flatten)]
-    normalize: NormalizeArgs,
+    scoring: ScoringArgs,
     /// Also say which document token answers which query token, and how it was computed
     #[arg(long)]
     explain: bool,
@@ -62,10 +64,14 @@ struct Dtypes {
 pub(crate) fn run(global: &Global, args: &ScoreArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine()?;
     let input = args.input.read()?;
-    let normalize = args.normalize.decide(false, &input);
-    let (q, d) = (input.queries.operand.tokens()?, input.documents.operand.tokens()?);
-    let options =
-        Options { normalize, argmax: args.explain, precision: Precision::Default, validate_finite: false };
+    let normalize = args.scoring.normalize(false, &input);
+    let (q, d) = (input.queries.operand.tokens()?, input.documents.operand.documents()?);
+    let options = Options {
+        normalize,
+        argmax: args.explain,
+        precision: args.scoring.precision,
+        validate_finite: false,
+    };
     let forward = Forward::maxsim(q.clone(), d.clone(), options);
     let op = Op::Forward(forward.clone());
     let plan = engine.explain(&op)?;
@@ -78,7 +84,7 @@ pub(crate) fn run(global: &Global, args: &ScoreArgs) -> anyhow::Result<Outcome> 
     };
     let mut out = Out::stdout();
     if args.json {
-        let dtype = Dtypes { queries: q.dtype().name(), documents: d.dtype().name() };
+        let dtype = Dtypes { queries: q.dtype().name(), documents: input.documents.operand.storage() };
         let matches = args.explain.then(|| (0..scores.values.len()).filter_map(explained).collect());
         let (shape, scores) = (&scores.shape[..], &scores.values[..]);
         out.json(&Report { shape, scores, normalize, dtype, plan: (&plan).into(), matches })?;
@@ -104,7 +110,7 @@ pub(crate) fn run(global: &Global, args: &ScoreArgs) -> anyhow::Result<Outcome> 
 pub(super) fn explain(
     input: &Input,
     q: (&maxsim::Tokens<'_>, usize),
-    d: (&maxsim::Tokens<'_>, usize),
+    d: (&maxsim::Documents<'_>, usize),
     argmax: &[i32],
     normalize: bool,
 ) -> Vec<Match> {

@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use clap::Args;
-use maxsim::{Op, Options, Output, Precision, Retrieve, RetrieveOptions};
+use maxsim::{Op, Options, Output, Retrieve, RetrieveOptions};
 use serde::Serialize;
 
 use super::plan::PlanInfo;
 use super::score::{explain, lines};
 use crate::exit::Outcome;
-use crate::input::{Input, InputArgs, NormalizeArgs};
+use crate::input::{Input, InputArgs, ScoringArgs};
 use crate::matches::Match;
 use crate::output::{Out, Style, pad, shorten, width};
 use crate::setup::{self, Global};
@@ -22,6 +22,7 @@ Examples:
   maxsim search --query \"first\" --query \"second\" --text lines.txt --json
   maxsim search --queries q.npy --documents d.npy --top-k 100 --dtype f16
   maxsim search --queries q.npy --documents packed.npy --offsets cu_seqlens.npy --chunk 10000
+  maxsim search --queries q.npy --documents d.safetensors --dtype residual --nbits 4 --layout plaid
 
 With --json one object: shape [.., width], documents (how many), normalize, plan {backend, kernel, choices, notes} and
 queries, a list of {query, text?, hits}; a hit is {rank, id, score, text?, source?}, with --explain also matches, a list
@@ -31,7 +32,7 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     input: InputArgs,
     #[command(flatten)]
-    normalize: NormalizeArgs,
+    scoring: ScoringArgs,
     /// Results per query
     #[arg(long, default_value_t = 10, value_name = "K", value_parser = setup::positive())]
     top_k: usize,
@@ -88,10 +89,14 @@ pub(crate) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
     let input = args.input.read()?;
     // Named last, the default would only be noise: `--smallest` decides.
     let largest = args.largest || !args.smallest;
-    let normalize = args.normalize.decide(true, &input);
-    let (q, d) = (input.queries.operand.tokens()?, input.documents.operand.tokens()?);
-    let scoring =
-        Options { normalize, argmax: args.explain, precision: Precision::Default, validate_finite: false };
+    let normalize = args.scoring.normalize(true, &input);
+    let (q, d) = (input.queries.operand.tokens()?, input.documents.operand.documents()?);
+    let scoring = Options {
+        normalize,
+        argmax: args.explain,
+        precision: args.scoring.precision,
+        validate_finite: false,
+    };
     let options =
         RetrieveOptions { chunk: args.chunk, largest, scoring, ..RetrieveOptions::top_k(args.top_k) };
     let op = Op::Retrieve(Retrieve::new(q.clone(), d.clone(), options));

@@ -6,6 +6,7 @@ mod errors;
 mod help;
 mod info;
 mod pipes;
+mod residual;
 mod score;
 mod search;
 mod selftest;

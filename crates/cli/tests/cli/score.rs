@@ -129,6 +129,69 @@ fn quantised_documents_need_their_scales() {
 }
 
 #[test]
+fn both_sides_are_quantised_by_token() {
+    let files = Files::new();
+    let report = |q: &[f32], d: &[f32], extra: &[&str]| {
+        let q = files.npy("q.npy", &[1, q.len() / 2, 2], q.to_vec());
+        let d = files.npy("d.npy", &[1, d.len() / 2, 2], d.to_vec());
+        json([&["score", "--json", "--queries", &q, "--documents", &d][..], extra].concat())
+    };
+    // Scales are 2 and 1: 100.8 becomes 50 · 2, 50.4 becomes 50.
+    let (q, d) = ([254.0, 100.8], [127.0, 50.4]);
+    for precision in ["default", "exact", "int8"] {
+        let int8 = report(&q, &d, &["--dtype", "int8", "--precision", precision]);
+        assert_eq!(int8["scores"], serde_json::json!([37258.0]), "{precision}");
+        assert_eq!(int8["dtype"], serde_json::json!({"queries": "int8", "documents": "int8"}));
+    }
+    // 17 lies between 16 and 18, the even one wins; 34 is 17 · 2.
+    let fp8 = report(&[896.0, 34.0], &[448.0, 17.0], &["--dtype", "fp8"]);
+    assert_eq!(fp8["scores"][0], 448.0 * 896.0 + 16.0 * 32.0);
+    assert_eq!(fp8["dtype"], serde_json::json!({"queries": "fp8", "documents": "fp8"}));
+    // A scale per token: beside a long token, the short one keeps its digits.
+    let mixed = report(&[1.0, 0.0, 0.0, 1.0], &[1e6, 0.0, 0.0, 0.5], &["--dtype", "int8"]);
+    assert!((mixed["scores"][0].as_f64().unwrap() - 1_000_000.5).abs() < 0.1, "{mixed}");
+    // Normalised after quantising.
+    let unit = report(&q, &d, &["--dtype", "int8", "--normalize"]);
+    assert!((unit["scores"][0].as_f64().unwrap() - 1.0).abs() < 1e-4, "{unit}");
+}
+
+#[test]
+fn quantising_asks_for_finite_tokens_where_they_count() {
+    let files = Files::new();
+    let q = files.npy("q.npy", &[1, 2], vec![127.0f32, 0.0]);
+    let d = files.npy("d.npy", &[1, 2, 2], vec![127.0f32, 5.0, f32::NAN, f32::INFINITY]);
+    let length = files.npy("l.npy", &[1], vec![1u8]);
+    let input = ["score", "--json", "--queries", &q, "--documents", &d, "--dtype", "int8"];
+    let report = json([&input[..], &["--lengths", &length]].concat());
+    assert_eq!(report["scores"], serde_json::json!([16129.0]));
+    crate::fails(input, 3, "error[ERR_NON_FINITE]: --dtype: documents[2]");
+    let swapped = ["score", "--queries", &d, "--documents", &q, "--dtype", "fp8"];
+    crate::fails(swapped, 3, "error[ERR_NON_FINITE]: --dtype: queries[2]");
+    // What is quantised already stays as it is, or is refused.
+    let int8 = files.npy("i8.npy", &[1, 2], vec![3i8, 4]);
+    let one = files.npy("one.npy", &[1], vec![0.5f32]);
+    let input = ["score", "--json", "--queries", &q, "--documents", &int8, "--scales", &one, "--dtype"];
+    let report = json([&input[..], &["int8"]].concat());
+    assert_eq!(report["scores"][0], 127.0 * 3.0 * 0.5);
+    crate::fails([&input[..], &["fp8"]].concat(), 3, "ERR_DTYPE");
+}
+
+#[test]
+fn precisions_agree_on_vectors_of_any_type() {
+    let files = Files::new();
+    let q = files.npy("q.npy", &[2, 2, 2], Q.to_vec());
+    let d = files.npy("d.npy", &[2, 2, 2], D.to_vec());
+    for dtype in ["f32", "f16", "bf16"] {
+        for precision in ["default", "exact", "fast"] {
+            let input = ["score", "--json", "--queries", &q, "--documents", &d];
+            let report = json([&input[..], &["--dtype", dtype, "--precision", precision]].concat());
+            // All numbers are small integers or halves.
+            assert_eq!(report["scores"], serde_json::json!([5.0, 4.5, 5.0, 1.0]), "{dtype} {precision}");
+        }
+    }
+}
+
+#[test]
 fn tensors_are_found_by_name() {
     let files = Files::new();
     let q = Array::new(vec![2, 2], Q[..4].to_vec()).unwrap();

@@ -82,6 +82,23 @@ fn lines_of_text_are_found_by_meaning() {
 }
 
 #[test]
+fn quantised_text_ranks_like_text() {
+    let files = Files::new();
+    let lines =
+        files.text("lines.txt", "bread and butter\na vessel that sails the sea\na dog barks at the cat\n");
+    let report = |extra: &[&str]| {
+        let report = json([&["search", "--json", "--query", "ship", "--text", &lines][..], extra].concat());
+        (ids(&report), report["queries"][0]["hits"][0]["score"].as_f64().expect("a score"))
+    };
+    let (order, score) = report(&[]);
+    for (dtype, tolerance) in [("int8", 2e-2), ("fp8", 5e-2)] {
+        let (quantised, close) = report(&["--dtype", dtype]);
+        assert_eq!(quantised, order, "{dtype}");
+        assert!(close != score && (close - score).abs() <= tolerance * score, "{dtype}: {close} {score}");
+    }
+}
+
+#[test]
 fn directories_are_read_recursively_in_order() {
     let files = Files::new();
     files.text("docs/b.md", "a vessel that sails the sea");

@@ -115,11 +115,9 @@ impl Inputs {
     ) -> maxsim::Result<(DataBuf, Option<OwnedScales>)> {
         let elements = product(&[rows, dim])?;
         let mut values: Vec<f32> = Vec::new();
-        values.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory {
-            requested: 4 * elements as u64,
-            // Nobody can say how much there is; less than this.
-            available: 0,
-        })?;
+        values
+            .try_reserve_exact(elements)
+            .map_err(|_| Error::OutOfMemory { requested: 4 * elements as u64 })?;
         values.resize(elements, 0.0);
         let blocks: Vec<(usize, &mut [f32])> = values.chunks_mut(ROWS * dim).enumerate().collect();
         let share = blocks.len().div_ceil(self.threads.max(1)).max(1);

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use maxsim::{
-    CorpusOptions, DType, DataBuf, Error, Op, Options, Retrieve, RetrieveOptions, SearchOptions, Tokens,
+    CorpusOptions, DType, DataBuf, Documents, Error, Op, Options, Retrieve, RetrieveOptions, SearchOptions,
+    Tokens,
 };
 use maxsim_encode::{StaticEncoder, corpus::WORDNET};
 use serde::Serialize;
@@ -113,12 +114,13 @@ pub(crate) fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<Outcome> {
         RetrieveOptions { scoring: Options::default().with_argmax(), ..RetrieveOptions::top_k(args.top_k) };
     let plan = engine.explain(&Op::Retrieve(Retrieve::new(q.clone(), corpus.documents(), options)))?;
     let query_texts = token_texts(&args.query, &query);
+    let held = Documents::Tokens(tokens.clone());
     let hit = |(rank, (id, score)): (usize, (u32, f32))| {
         let gloss = glosses[id as usize];
         let texts = token_texts(gloss, &encoder.encode_document(gloss));
         let texts = Texts { query: Some(&query_texts), document: Some(&texts) };
         let winners = found.argmax.as_ref().map_or(&[][..], |argmax| argmax.pair(rank));
-        let matches = matches((&q, 0), (&tokens, id as usize), winners, false, texts);
+        let matches = matches((&q, 0), (&held, id as usize), winners, false, texts);
         Hit { rank: rank + 1, id, word: words[id as usize], gloss, score, matches }
     };
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
