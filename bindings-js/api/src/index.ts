@@ -4,7 +4,7 @@
  * names anything that only one platform has.
  *
  * Notation: `Nq` queries, `Nd` documents, `Lq`/`Ld` tokens, `d` embedding dimension, `K` candidates per query,
- * `T` tokens of a packed batch. Arrays are row-major. Scores are f32:
+ * `C` centroids, `T` tokens of a packed batch. Arrays are row-major. Scores are f32:
  * `score(i, j) = Σ_s max_t ⟨Q[i,s], D[j,t]⟩` over kept tokens. A query token without a kept document token adds 0,
  * a NaN similarity never wins, and nothing is floored at 0.
  *
@@ -28,6 +28,34 @@ export interface Api {
   /** The embedded English encoder: text to token vectors without a model download. */
   createStaticEncoder(): Promise<StaticEncoder>;
 
+  /**
+   * fp8 (e4m3fn) bytes of `x [.., d]`, f32, f16 or bf16: `x / s` with `s = max(|x|max, 1e-6) / 448`, nearest-even.
+   * The bytes and scales are the same on every backend, and with `dim` or `shape` they are {@link TokensInput}.
+   *
+   * @throws {MaxSimError} `ERR_NON_FINITE` (`details.position`) for NaN or infinity anywhere in `x`, `ERR_DTYPE` for
+   * quantised data, `ERR_SHAPE` or `ERR_VALUE` for arguments that do not fit.
+   */
+  quantizeFp8(x: TensorInput, options?: QuantizeOptions): Promise<QuantizedTensor>;
+
+  /** int8: `x / s` with `s = max(|x|max, 1e-6) / 127`, nearest-even. Otherwise like {@link quantizeFp8}. */
+  quantizeInt8(x: TensorInput, options?: QuantizeOptions): Promise<QuantizedTensor>;
+
+  /**
+   * Stored value × scale as f32, in the shape of `x`.
+   *
+   * @throws {MaxSimError} `ERR_DTYPE` for data that is not quantised, `ERR_SHAPE` for another number of scales than one
+   * or one per vector.
+   */
+  dequantize(x: QuantizedInput, options?: CallOptions): Promise<Tensor>;
+
+  /**
+   * Vectors of residual documents as f32, `[Nd, L, d]` padded or `[T, d]` packed; slots behind a length are zero.
+   *
+   * @throws {MaxSimError} `ERR_SHAPE`, `ERR_VALUE` (`d.nbits`, `d.layout`) or `ERR_INDEX` (`d.codes`) for documents that
+   * do not fit together.
+   */
+  decodeResidual(d: ResidualInput, options?: DecodeOptions): Promise<Tensor>;
+
   MaxSimError: typeof MaxSimError;
 }
 
@@ -47,7 +75,8 @@ export interface EngineOptions {
 }
 
 export type BackendKind = "cpu" | "wgpu" | "cuda";
-export type CpuLevel = "avx512" | "avx2" | "neon" | "simd128" | "generic";
+export type CpuLevel =
+  | "avx512-vnni" | "avx512" | "avx2-vnni" | "avx2" | "neon-dot" | "neon" | "simd128" | "generic";
 
 /** Facts about an engine's backend. */
 export interface EngineInfo {
@@ -124,11 +153,75 @@ export interface TokensInput {
   scales?: number | Float32Array | readonly number[];
 }
 
-/** Queries: a bare typed array is one query `[Lq, d]` where the documents, a {@link Corpus}, say what `d` is. */
+/**
+ * Queries: a bare typed array is one query `[Lq, d]` where the documents, a {@link Corpus} or {@link ResidualInput}, say
+ * what `d` is.
+ */
 export type QueryInput = TokensInput | TokenData;
 
-/** Documents: tokens of this call, or a corpus of the same engine. */
-export type DocumentsInput = TokensInput | Corpus;
+/** Documents: tokens or residual documents of this call, or a corpus of the same engine. */
+export type DocumentsInput = TokensInput | ResidualInput | Corpus;
+
+/**
+ * An array that is no batch of tokens: `data` in `shape`, or in `[elements / dim, dim]`; with neither, and as a bare
+ * typed array, a vector. Memory is treated as that of {@link TokensInput}.
+ */
+export interface TensorInput {
+  data: TokenData;
+  /** Element type of `data`. */
+  dtype?: DType;
+  shape?: readonly number[];
+  /** Last extent. */
+  dim?: number;
+}
+
+/** An array as results have it: valid as {@link TensorInput}, and with rank 2 to 4 as {@link TokensInput}. */
+export interface Tensor {
+  /** f16 and bf16 as `Uint16Array`. */
+  readonly data: Float32Array | Uint16Array;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+}
+
+/** Codes of documents, padded `[Nd, L]` with `lengths` or packed `[T]` with `offsets`. */
+export interface CodesInput {
+  /** Centroid of every token, below `C`. What stands behind a length is not looked at. */
+  codes: IntegerArray;
+  /** `[Nd]`, tokens that count; `L` follows from the number of codes. */
+  lengths?: IntegerArray;
+  /** `[Nd + 1]`, from 0 to `T`, never decreasing. */
+  offsets?: IntegerArray;
+}
+
+/**
+ * Order of the bits in packed residuals. `"plaid"` is what ColBERTv2, PyLate, fast-plaid and next-plaid store: the bits
+ * of each field least-significant first, packed into bytes most-significant bit first. `"lik"`, of
+ * late-interaction-kernels: field `j` of a byte at bits `j · nbits`. One is the other with the bits of every byte reversed.
+ */
+export type ResidualLayout = "plaid" | "lik";
+
+/** Centroids and buckets of residual documents. */
+export interface ResidualCodec {
+  /** `[C, d]`, f32, f16 or bf16. */
+  centroids: TensorInput;
+  /** `[2^nbits]`: what a bucket adds to its centroid's component. */
+  bucketWeights: Float32Array | readonly number[];
+  /** Bits per dimension: 1, 2, 4 or 8. */
+  nbits: number;
+  /** No default: residuals read in the wrong order look plausible and are wrong. */
+  layout: ResidualLayout;
+}
+
+/**
+ * PLAID / ColBERTv2 documents (Santhanam et al., 2022): token = `centroids[code] + bucketWeights[bucket]`. They want to be
+ * normalised, which {@link Engine.maxsimResidual}, `retrieve`, `scorer` and corpora do unless told not to.
+ */
+export interface ResidualInput extends CodesInput, ResidualCodec {
+  /** `⌈d · nbits / 8⌉` bytes per code. */
+  residuals: Uint8Array;
+  /** Stored `1 / ‖token‖` per code, f32 or f16; used where tokens are normalised. Default: computed. */
+  invNorms?: TensorInput | TokenData;
+}
 
 /** How an `AbortSignal` looks from here. */
 export interface AbortSignalLike {
@@ -222,7 +315,10 @@ export interface RetrieveOptions extends SearchOptions {
 
 /** Documents for {@link Engine.corpus} and how to keep them. */
 export interface CorpusInput extends TokensInput, CallOptions {
-  /** Convert to this type. `dtype` describes `data`, `storage` what is kept. Default: as `data`. */
+  /**
+   * Convert to this type. `dtype` describes `data`, `storage` what is kept; `"fp8"` and `"int8"` get a scale per token
+   * and need finite tokens. Default: as `data`.
+   */
   storage?: DType;
   /**
    * Normalise the documents once, now, and queries at search time. Default true; quantised data cannot be normalised
@@ -232,6 +328,9 @@ export interface CorpusInput extends TokensInput, CallOptions {
   /** Reject NaN and infinity with `ERR_NON_FINITE`. Default false. */
   validateFinite?: boolean;
 }
+
+/** Residual documents for {@link Engine.corpus}; kept as they are, normalised when searched. */
+export interface ResidualCorpusInput extends ResidualInput, CallOptions {}
 
 /** Packed tokens, as {@link Engine.packPadded} returns them: valid as {@link TokensInput}. */
 export interface PackedTokens {
@@ -255,11 +354,132 @@ export interface PackedPairs {
   readonly pairDIdx: Uint32Array;
 }
 
+/**
+ * How gradients are accumulated. `"unified"`: one pass with atomic additions, fastest where few tokens win for many
+ * queries, not bit-reproducible on GPUs. `"lowmem"`: every row of a gradient is owned and stored once, deterministic, half
+ * the peak memory. `"auto"`: the better of the two for the shape. Backends may run one for the other; `explain` says so.
+ */
+export type BackwardMethod = "auto" | "unified" | "lowmem";
+
+/** Options of {@link Engine.backward}. */
+export interface BackwardOptions extends CallOptions {
+  /** `argmax` of the forward run, as it was returned; winners are found again without it. */
+  argmax?: Int32Array;
+  /** Default `"auto"`. */
+  method?: BackwardMethod;
+  /** Which gradients. Default: all there are. */
+  wants?: readonly ("q" | "d")[];
+}
+
+/** Gradients with the shape and type of `data` of their operands, padding included; `[T, d]` for packed ones. */
+export interface Gradients {
+  readonly q?: Tensor;
+  /** Not for residual documents. */
+  readonly d?: Tensor;
+}
+
+/** Operands and options of {@link Engine.maxsimFromHidden}. */
+export interface FromHiddenInput extends ScoreOptions {
+  /** Queries `[Nq, Lq, d]`, projected, and normalised if they are to be. */
+  q: TokensInput;
+  /** Hidden states of documents, `[Nd, Ld, dModel]` or packed, with `lengths` or `mask`. */
+  h: TokensInput;
+  /** Projection `[d, dModel]`. */
+  w: TensorInput;
+  /** Bias `[d]`. */
+  b?: TensorInput | TokenData;
+  /** Normalise the projected document tokens; queries are taken as they are. Default true. */
+  normalize?: boolean;
+}
+
+/** Options of {@link Engine.maxsimFromHiddenBackward}. */
+export interface FromHiddenBackwardOptions extends CallOptions {
+  /** `argmax` of the forward run, as it was returned; winners are found again without it. */
+  argmax?: Int32Array;
+  /** Which gradients. Default: all there are. */
+  wants?: readonly ("q" | "h" | "w" | "b")[];
+}
+
+/** Gradients with the shape and type of their operands. */
+export interface FromHiddenGradients {
+  readonly q?: Tensor;
+  readonly h?: Tensor;
+  readonly w?: Tensor;
+  /** If there is a bias. */
+  readonly b?: Tensor;
+}
+
+/** What shares a scale: each vector, or the whole array. */
+export type ScaleMode = "token" | "tensor";
+
+/** Options of {@link Api.quantizeFp8} and {@link Api.quantizeInt8}. */
+export interface QuantizeOptions extends CallOptions {
+  /** Default `"token"`. */
+  scale?: ScaleMode;
+}
+
+/** A quantised array and its scales: valid as {@link QuantizedInput}, and with rank 2 to 4 as {@link TokensInput}. */
+export interface QuantizedTensor {
+  /** fp8 as `Uint8Array`, int8 as `Int8Array`. */
+  readonly data: Uint8Array | Int8Array;
+  readonly dtype: "fp8" | "int8";
+  readonly shape: readonly number[];
+  /** One, or one per vector. */
+  readonly scales: Float32Array;
+}
+
+/** What {@link Api.dequantize} takes. */
+export interface QuantizedInput extends TensorInput {
+  /** One, or one per vector. */
+  scales: number | Float32Array | readonly number[];
+}
+
+/** Options of {@link Api.decodeResidual}. */
+export interface DecodeOptions extends CallOptions {
+  /** Divide every token by `max(‖x‖₂, 1e-6)`, or multiply it with its `invNorms`. Default true. */
+  normalize?: boolean;
+}
+
+/** Result of {@link Engine.quantizeResidual}: with its codec and `offsets` or `lengths`, a {@link ResidualInput}. */
+export interface ResidualCodes {
+  /** `[T]` */
+  readonly codes: Uint32Array;
+  /** `[T, ⌈d · nbits / 8⌉]`, unused bits zero. */
+  readonly residuals: Uint8Array;
+  /** `[T]`: `1 / max(‖decoded‖, 1e-6)`. */
+  readonly invNorms: Float32Array;
+}
+
+type Fixed = "signal" | "argmax";
+
+/** A scoring operator with its inputs, for {@link Engine.backward}. Options are those of the method of that name. */
+export type DifferentiableOperation =
+  | ({ op: "maxsim" | "maxsimPairs"; q: TokensInput; d: TokensInput | ResidualInput } & Omit<ScoreOptions, Fixed>)
+  | ({ op: "maxsimVarlen"; q: TokensInput; d: TokensInput | ResidualInput } & Omit<ScoreOptions, Fixed>)
+  | ({ op: "maxsimPadded"; q: TokensInput; d: TokensInput } & Omit<ScoreOptions, Fixed>)
+  | ({ op: "maxsimResidual"; q: TokensInput; d: ResidualInput } & Omit<ScoreOptions, Fixed>)
+  | ({
+      op: "scorePairs"; q: TokensInput; d: TokensInput | ResidualInput; pairQIdx: IntegerArray; pairDIdx: IntegerArray;
+    } & Omit<ScoreOptions, Fixed>);
+
+/** Gradients as an operator, for {@link Engine.explain}: of a scoring operator or of the fused head. */
+export type BackwardOperation =
+  | ({ op: "backward"; of: DifferentiableOperation; gradScores: Float32Array | readonly number[] } & Omit<BackwardOptions, "signal">)
+  | ({
+      op: "backward";
+      of: { op: "maxsimFromHidden" } & Omit<FromHiddenInput, Fixed>;
+      gradScores: Float32Array | readonly number[];
+    } & Omit<FromHiddenBackwardOptions, "signal">);
+
 /** An operator with its inputs, for {@link Engine.explain}. Options are those of the method of that name. */
 export type Operation =
   | ({ op: "maxsim" | "maxsimPairs" | "maxsimVarlen" | "maxsimPadded"; q: QueryInput; d: DocumentsInput } & Omit<ScoreOptions, "signal">)
+  | ({ op: "maxsimResidual"; q: QueryInput; d: ResidualInput } & Omit<ScoreOptions, "signal">)
   | ({ op: "scorePairs"; q: QueryInput; d: DocumentsInput; pairQIdx: IntegerArray; pairDIdx: IntegerArray } & Omit<ScoreOptions, "signal">)
-  | ({ op: "retrieve"; q: QueryInput; d: DocumentsInput } & Omit<RetrieveOptions, "signal">);
+  | ({ op: "retrieve"; q: QueryInput; d: DocumentsInput } & Omit<RetrieveOptions, "signal">)
+  | ({ op: "maxsimFromHidden" } & Omit<FromHiddenInput, "signal">)
+  | { op: "plaidApproxScore"; queryCentroidScores: TensorInput; d: CodesInput }
+  | BackwardOperation;
 
 /** How an operator will be run. */
 export interface Plan {
@@ -278,7 +498,7 @@ export interface Plan {
  * Runs operators, off the main thread or event loop. Calls may overlap.
  *
  * Every method rejects with a {@link MaxSimError}: `ERR_SHAPE`, `ERR_DTYPE`, `ERR_VALUE`, `ERR_INDEX` or `ERR_LIMIT`
- * for an argument (`details.argument` says which), `ERR_NON_FINITE` under `validateFinite`, `ERR_DISPOSED` after
+ * for an argument (`details.argument` says which), `ERR_NON_FINITE` under `validateFinite` and in quantisers, `ERR_DISPOSED` after
  * {@link Engine.dispose}, and what the backend reports (`ERR_UNSUPPORTED`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`, …).
  */
 export interface Engine {
@@ -309,14 +529,71 @@ export interface Engine {
   /** Reranking: `q [B, Lq, d]` × `d [B, K, Ld, d]`, both with `lengths` → `[B, K]`. */
   maxsimPadded(q: TokensInput, d: TokensInput, options?: ScoreOptions): Promise<Scores>;
 
+  /**
+   * {@link maxsim} with residual documents, normalising unless told not to: `q [Nq, Lq, d]` × `Nd` documents →
+   * `[Nq, Nd]`. Residual documents go wherever documents do; there, mind that `normalize` may be false unless set.
+   */
+  maxsimResidual(q: QueryInput, d: ResidualInput, options?: ScoreOptions): Promise<Scores>;
+
+  /**
+   * PLAID's approximate scores, from centroids alone: `queryCentroidScores [C, Lq]`, f32 or f16, and the codes of `B`
+   * documents → `[B]`, `Σ_s max_t queryCentroidScores[codes[t], s]`.
+   */
+  plaidApproxScore(queryCentroidScores: TensorInput, d: CodesInput, options?: CallOptions): Promise<Scores>;
+
+  /**
+   * {@link maxsim} over projected hidden states: `maxsim(q, norm(h · wᵀ + b))` → `[Nq, Nd]`, without writing the
+   * projection to memory.
+   */
+  maxsimFromHidden(input: FromHiddenInput): Promise<Scores>;
+
+  /**
+   * Gradients of a loss with respect to the operands of a scoring operator, from its gradient with respect to the scores.
+   * `gradScores` has the scores' layout. Only the winning document token of each query token has a part in them; tokens
+   * that do not count or win nothing get exactly 0. Sums are f32, results have the operands' types.
+   *
+   * ```ts
+   * const operation = { op: "maxsim", q, d, normalize: true } as const;
+   * const { scores, argmax } = await engine.maxsim(q, d, { normalize: true, argmax: true });
+   * const gradients = await engine.backward(operation, gradOfLoss(scores), { argmax });
+   * ```
+   *
+   * Quantised operands have no gradient (`ERR_DTYPE`), residual documents and corpora none of their own: `wants: ["d"]`
+   * is `ERR_VALUE` for the former, and the latter are refused.
+   */
+  backward(
+    operation: DifferentiableOperation,
+    gradScores: Float32Array | readonly number[],
+    options?: BackwardOptions,
+  ): Promise<Gradients>;
+
+  /** Gradients of {@link maxsimFromHidden}; `gradScores` is `[Nq, Nd]`. */
+  maxsimFromHiddenBackward(
+    input: Omit<FromHiddenInput, "signal" | "argmax">,
+    gradScores: Float32Array | readonly number[],
+    options?: FromHiddenBackwardOptions,
+  ): Promise<FromHiddenGradients>;
+
+  /**
+   * Codes and residuals of `x [T, d]`: the centroid of largest inner product, the lowest index among equals, and per
+   * component the number of `cutoffs [2^nbits − 1]`, which ascend, strictly below the rest. Feed unit vectors. Rejects
+   * with `ERR_NON_FINITE` for NaN or infinity in `x` or centroids.
+   */
+  quantizeResidual(
+    x: TensorInput,
+    codec: ResidualCodec,
+    cutoffs: Float32Array | readonly number[],
+    options?: CallOptions,
+  ): Promise<ResidualCodes>;
+
   /** The input of {@link maxsimPadded} without its padding. Masks and scales are refused. */
   packPadded(q: TokensInput, d: TokensInput, options?: CallOptions): Promise<PackedPairs>;
 
   /** The `topK` best documents of every query: `[Nq, min(topK, Nd)]`. Normalises unless told not to. */
   retrieve(q: QueryInput, d: DocumentsInput, options: RetrieveOptions): Promise<TopK>;
 
-  /** Keeps documents, `[N, L, d]` padded or packed, with the engine: upload once, search many times. */
-  corpus(documents: CorpusInput): Promise<Corpus>;
+  /** Keeps documents, `[N, L, d]` padded, packed or residual, with the engine: upload once, search many times. */
+  corpus(documents: CorpusInput | ResidualCorpusInput): Promise<Corpus>;
 
   /** Scoring with fixed options. */
   scorer(options?: ScorerOptions): Scorer;
@@ -338,7 +615,7 @@ export interface Corpus {
   readonly count: number;
   /** Embedding dimension `d`. */
   readonly dim: number;
-  /** Type the documents are kept in. */
+  /** Type the documents are kept in; for residual documents that of the centroids. */
   readonly dtype: DType;
   /** Bytes the backend holds. */
   readonly bytes: number;

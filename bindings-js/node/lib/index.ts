@@ -3,7 +3,10 @@
  *
  * @module
  */
-import type { Engine, EngineOptions, StaticEncoder } from "@maxsim/api";
+import type {
+  CallOptions, DecodeOptions, Engine, EngineOptions, QuantizedInput, QuantizedTensor, QuantizeOptions, ResidualInput,
+  StaticEncoder, Tensor, TensorInput,
+} from "@maxsim/api";
 import * as over from "@maxsim/api/binding";
 import { loadNative } from "./load.js";
 
@@ -36,4 +39,24 @@ export async function createEngine(options?: EngineOptions): Promise<Engine> {
  */
 export async function createStaticEncoder(): Promise<StaticEncoder> {
   return over.createStaticEncoder(binding());
+}
+
+/** See `Api.quantizeFp8` of `@maxsim/api`. */
+export async function quantizeFp8(x: TensorInput, options?: QuantizeOptions): Promise<QuantizedTensor> {
+  return over.quantize(binding(), "fp8", x, options);
+}
+
+/** See `Api.quantizeInt8` of `@maxsim/api`. */
+export async function quantizeInt8(x: TensorInput, options?: QuantizeOptions): Promise<QuantizedTensor> {
+  return over.quantize(binding(), "int8", x, options);
+}
+
+/** See `Api.dequantize` of `@maxsim/api`. */
+export async function dequantize(x: QuantizedInput, options?: CallOptions): Promise<Tensor> {
+  return over.dequantize(binding(), x, options);
+}
+
+/** See `Api.decodeResidual` of `@maxsim/api`. */
+export async function decodeResidual(d: ResidualInput, options?: DecodeOptions): Promise<Tensor> {
+  return over.decodeResidual(binding(), d, options);
 }

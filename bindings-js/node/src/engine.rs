@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use maxsim::{Cancel, Corpus, CorpusOptions, Engine, EngineBuilder, Error, Result, pack_padded};
-use napi::bindgen_prelude::{ToNapiValue, TypeName};
+use napi::bindgen_prelude::{Float32Array, ToNapiValue, TypeName};
 use napi_derive::napi;
 
 use crate::corpus::{NativeCorpus, Slot, clear};
-use crate::input::{HeldTokens, RawTokens};
+use crate::input::{self, HeldTensor, HeldTokens, RawTensor, RawTokens};
 use crate::job::{Promised, promise, promise_as};
 use crate::operation::{Operation, RawOp, renamed};
-use crate::output::{RawPacked, RawPlan, RawScores};
+use crate::output::{RawGradients, RawPacked, RawPlan, RawScores};
+use crate::quantize::RawResidualCodes;
+use crate::residual::{HeldCodec, HeldResidual, RawCodec, RawResidual};
 use crate::warnings;
 
 /// `RawEngineOptions` of `native.ts`.
@@ -168,6 +170,39 @@ impl NativeEngine {
         self.operate(op, corpus, cancel, |engine, op| RawScores::new(op.with(|op| engine.run(op))?))
     }
 
+    /// Gradients of an operator that says so.
+    #[napi(catch_unwind)]
+    pub fn backward(&self, op: RawOp, cancel: Option<&NativeCancel>) -> napi::Result<Promised<RawGradients>> {
+        self.operate(op, None, cancel, |engine, op| RawGradients::new(op.with(|op| engine.run(op))?))
+    }
+
+    /// Codes and residuals of vectors.
+    #[napi(catch_unwind)]
+    pub fn quantize_residual(
+        &self,
+        x: RawTensor,
+        codec: RawCodec,
+        cutoffs: Float32Array,
+        cancel: Option<&NativeCancel>,
+    ) -> napi::Result<Promised<RawResidualCodes>> {
+        let engine = self.get(cancel);
+        let (x, codec): (HeldTensor, HeldCodec) = (x.try_into()?, codec.try_into()?);
+        let cutoffs: input::Held<Float32Array, f32> = cutoffs.into();
+        Ok(promise(move || {
+            let engine = engine.clone()?;
+            let (vectors, checked) = (x.tensor()?, codec.codec()?);
+            let encoded = engine.quantize_residual(&vectors, cutoffs.as_ref(), &checked);
+            let encoded = encoded.map_err(|error| {
+                error.map_argument(|argument| match argument {
+                    "Q" => x.name.clone().into(),
+                    "D" | "centroids" => codec.field("centroids"),
+                    other => other.to_owned().into(),
+                })
+            })?;
+            RawResidualCodes::new(encoded)
+        }))
+    }
+
     /// How an operator would be run.
     #[napi(catch_unwind)]
     pub fn explain(&self, op: RawOp, corpus: Option<&NativeCorpus>) -> napi::Result<Promised<RawPlan>> {
@@ -199,21 +234,22 @@ impl NativeEngine {
         options: RawCorpusOptions,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<(Corpus, Slot), NativeCorpus>> {
-        let held = self.held.clone();
-        let cancel = flag(cancel);
         let documents: HeldTokens = documents.try_into()?;
-        Ok(promise_as(
-            move || {
-                cancel.check()?;
-                let engine = alive(&held, |held| held.engine.clone())?;
-                let corpus = engine
-                    .corpus(documents.tokens()?, options.options()?)
-                    .map_err(|e| e.map_argument(|a| renamed(a, "q", "documents")))?;
-                let slot = slot(&held, &corpus)?;
-                Ok((corpus, slot))
-            },
-            NativeCorpus::new,
-        ))
+        Ok(self.upload(cancel, move |engine| {
+            let corpus = engine.corpus(documents.tokens()?, options.options()?);
+            corpus.map_err(|e| e.map_argument(|a| renamed(a, "q", "documents")))
+        }))
+    }
+
+    /// Uploads residual documents.
+    #[napi(catch_unwind)]
+    pub fn residual_corpus(
+        &self,
+        documents: RawResidual,
+        cancel: Option<&NativeCancel>,
+    ) -> napi::Result<Promised<(Corpus, Slot), NativeCorpus>> {
+        let documents: HeldResidual = documents.try_into()?;
+        Ok(self.upload(cancel, move |engine| engine.residual_corpus(documents.documents()?)))
     }
 
     /// Drops the engine and its corpora; calls under way keep them until they are done.
@@ -227,6 +263,22 @@ impl NativeEngine {
 }
 
 impl NativeEngine {
+    fn upload(
+        &self,
+        cancel: Option<&NativeCancel>,
+        work: impl Fn(&Engine) -> Result<Corpus> + Send + 'static,
+    ) -> Promised<(Corpus, Slot), NativeCorpus> {
+        let (held, engine) = (self.held.clone(), self.get(cancel));
+        promise_as(
+            move || {
+                let corpus = work(&engine.clone()?)?;
+                let slot = slot(&held, &corpus)?;
+                Ok((corpus, slot))
+            },
+            NativeCorpus::new,
+        )
+    }
+
     fn operate<T>(
         &self,
         op: RawOp,

@@ -1,8 +1,9 @@
-//! Tokens from JavaScript.
+//! Tokens and arrays from JavaScript.
 
 use bytemuck::{Pod, pod_collect_to_vec, try_cast_slice};
 use maxsim::{
-    Argument, DType, DataBuf, DataRef, E4M3, Element, Error, Integers, Result, Scales, Tokens, bf16, f16,
+    Argument, DType, DataBuf, DataRef, E4M3, Element, Error, Integers, Result, Scales, TensorRef, Tokens,
+    bf16, f16,
 };
 use napi::bindgen_prelude::{Float32Array, Uint8Array, Uint32Array};
 use napi_derive::napi;
@@ -23,6 +24,17 @@ pub struct RawTokens {
     pub mask: Option<Uint8Array>,
     pub lengths: Option<Uint32Array>,
     pub scales: Option<Float32Array>,
+}
+
+/// `RawTensor` of `native.ts`.
+#[napi(object, object_to_js = false)]
+pub struct RawTensor {
+    /// What errors call this array.
+    pub name: String,
+    /// The elements' bytes.
+    pub data: Uint8Array,
+    pub dtype: String,
+    pub shape: Vec<i64>,
 }
 
 /// An array of JavaScript: copied if small, else referenced, and then read in place.
@@ -98,6 +110,49 @@ fn view(bytes: &[u8], dtype: DType) -> Option<DataRef<'_>> {
     }
 }
 
+/// What only a defect of the TypeScript part can cause.
+pub(crate) fn unexpected(what: &str) -> napi::Error {
+    napi::Error::new(napi::Status::InvalidArg, what)
+}
+
+fn extent(n: i64) -> napi::Result<usize> {
+    usize::try_from(n).map_err(|_| unexpected("shape"))
+}
+
+fn extents(shape: Vec<i64>) -> napi::Result<Vec<usize>> {
+    shape.into_iter().map(extent).collect()
+}
+
+/// Field `name` of `operand`; alone where the operand has no name.
+pub(crate) fn field(operand: &str, name: &str) -> Argument {
+    if operand.is_empty() { name.to_owned().into() } else { format!("{operand}.{name}").into() }
+}
+
+/// What a call keeps of [`RawTensor`] until it settles.
+pub(crate) struct HeldTensor {
+    pub(crate) name: String,
+    data: Elements,
+    shape: Vec<usize>,
+}
+
+impl TryFrom<RawTensor> for HeldTensor {
+    type Error = napi::Error;
+
+    /// Fails only on what TypeScript does not let through.
+    fn try_from(raw: RawTensor) -> napi::Result<Self> {
+        let dtype = raw.dtype.parse().map_err(|_| unexpected("RawTensor.dtype"))?;
+        Ok(Self { name: raw.name, data: Elements::new(raw.data, dtype), shape: extents(raw.shape)? })
+    }
+}
+
+impl HeldTensor {
+    /// The array, checked. Errors name fields as JavaScript does, e.g. `w.data`.
+    pub(crate) fn tensor(&self) -> Result<TensorRef<'_>> {
+        TensorRef::new(self.data.as_ref(), &self.shape)
+            .map_err(|error| error.map_argument(|argument| field(&self.name, argument)))
+    }
+}
+
 /// What a call keeps of [`RawTokens`] until it settles.
 pub(crate) struct HeldTokens {
     pub(crate) name: String,
@@ -117,21 +172,16 @@ impl TryFrom<RawTokens> for HeldTokens {
 
     /// Fails only on what TypeScript does not let through.
     fn try_from(raw: RawTokens) -> napi::Result<Self> {
-        let unexpected = |what: &str| napi::Error::new(napi::Status::InvalidArg, format!("RawTokens.{what}"));
-        let extent = |n: i64| usize::try_from(n).map_err(|_| unexpected("shape"));
         let lengths = raw.lengths.map(Held::from);
         Ok(Self {
             name: raw.name,
-            data: Elements::new(raw.data, raw.dtype.parse().map_err(|_| unexpected("dtype"))?),
+            data: Elements::new(raw.data, raw.dtype.parse().map_err(|_| unexpected("RawTokens.dtype"))?),
             layout: match (raw.shape, raw.dim, raw.offsets) {
-                (Some(shape), ..) => Layout::Padded {
-                    shape: shape.into_iter().map(extent).collect::<napi::Result<_>>()?,
-                    lengths,
-                },
+                (Some(shape), ..) => Layout::Padded { shape: extents(shape)?, lengths },
                 (None, Some(dim), Some(offsets)) => {
                     Layout::Packed { dim: extent(dim)?, offsets: offsets.into(), lengths }
                 }
-                _ => return Err(unexpected("dim")),
+                _ => return Err(unexpected("RawTokens.dim")),
             },
             mask: raw.mask.map(Held::from),
             scales: raw.scales.map(Held::from),
@@ -153,8 +203,8 @@ impl HeldTokens {
         matches!(self.layout, Layout::Packed { .. })
     }
 
-    pub(crate) fn field(&self, field: &str) -> Argument {
-        if self.name.is_empty() { field.to_owned().into() } else { format!("{}.{field}", self.name).into() }
+    pub(crate) fn field(&self, name: &str) -> Argument {
+        field(&self.name, name)
     }
 
     fn build(&self) -> Result<Tokens<'_>> {

@@ -13,6 +13,8 @@ mod input;
 mod job;
 mod operation;
 mod output;
+mod quantize;
+mod residual;
 mod warnings;
 
 use napi_derive::napi;

@@ -1,7 +1,10 @@
 //! Results as JavaScript sees them.
 
-use maxsim::{Argmax, DataBuf, Error, Op, Output, PackedPairs, Plan, Result, Scores, TopK};
-use napi::bindgen_prelude::{Either, Float32Array, Int32Array, Uint16Array, Uint32Array};
+use bytemuck::cast_vec;
+use maxsim::{Argmax, DataBuf, Error, Op, Output, PackedPairs, Plan, Result, Scores, Tensor, TopK};
+use napi::bindgen_prelude::{
+    Either4, Float32Array, Int8Array, Int32Array, Uint8Array, Uint16Array, Uint32Array,
+};
 use napi_derive::napi;
 
 /// `RawScores` of `native.ts`.
@@ -24,7 +27,8 @@ pub(crate) fn array<T, A: From<Vec<T>>>(argument: &'static str, values: Vec<T>) 
     Ok(values.into())
 }
 
-fn check_len<T>(argument: &'static str, len: usize) -> Result<()> {
+/// Refuses `len` elements of `T` if no array can hold them.
+pub(crate) fn check_len<T>(argument: &'static str, len: usize) -> Result<()> {
     let limit = MAX_BYTES / size_of::<T>() as u64;
     if len as u64 <= limit {
         return Ok(());
@@ -41,6 +45,8 @@ pub(crate) fn check_scores(op: &Op<'_>) -> Result<()> {
     let scores = match op {
         Op::Forward(op) => op.pair_count(),
         Op::Retrieve(op) => op.forward.q.count().saturating_mul(op.width()),
+        Op::FromHidden(op) => op.q.count().saturating_mul(op.h.count()),
+        // Gradients and approximate scores are no larger than what they come from.
         _ => 0,
     };
     check_len::<f32>("scores", scores)
@@ -50,6 +56,13 @@ fn shape(extents: &[usize]) -> Vec<i64> {
     extents.iter().map(|&n| n as i64).collect()
 }
 
+fn unknown(output: &Output) -> Error {
+    Error::Unsupported {
+        what: format!("result {output:?}"),
+        hint: "this package is older than the engine".into(),
+    }
+}
+
 impl RawScores {
     pub(crate) fn new(output: Output) -> Result<Self> {
         match output {
@@ -57,10 +70,7 @@ impl RawScores {
             Output::TopK(TopK { scores, indices, shape, argmax }) => {
                 Self::of(scores, Some(indices), &shape, argmax)
             }
-            other => Err(Error::Unsupported {
-                what: format!("result {other:?}"),
-                hint: "this package is older than the engine".into(),
-            }),
+            other => Err(unknown(&other)),
         }
     }
 
@@ -109,10 +119,62 @@ fn offsets(argmax: &Argmax, rows: usize) -> Result<Vec<u32>> {
         .collect()
 }
 
+type Elements = Either4<Float32Array, Uint16Array, Uint8Array, Int8Array>;
+
+/// Elements in the array that holds their type; f16 and bf16 as bits.
+fn elements(argument: &'static str, data: DataBuf) -> Result<Elements> {
+    Ok(match data {
+        DataBuf::F32(values) => Either4::A(array(argument, values)?),
+        DataBuf::F16(values) => Either4::B(array(argument, cast_vec::<_, u16>(values))?),
+        DataBuf::BF16(values) => Either4::B(array(argument, cast_vec::<_, u16>(values))?),
+        DataBuf::E4M3(values) => Either4::C(array(argument, cast_vec::<_, u8>(values))?),
+        DataBuf::I8(values) => Either4::D(array(argument, values)?),
+    })
+}
+
+/// `RawResult` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawResult {
+    pub data: Elements,
+    pub dtype: String,
+    pub shape: Vec<i64>,
+}
+
+impl RawResult {
+    pub(crate) fn new(argument: &'static str, tensor: Tensor) -> Result<Self> {
+        let (dtype, shape) = (tensor.dtype().name().into(), shape(tensor.shape()));
+        Ok(Self { data: elements(argument, tensor.into_data())?, dtype, shape })
+    }
+}
+
+/// `RawGradients` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawGradients {
+    pub q: Option<RawResult>,
+    pub d: Option<RawResult>,
+    pub h: Option<RawResult>,
+    pub w: Option<RawResult>,
+    pub b: Option<RawResult>,
+}
+
+impl RawGradients {
+    pub(crate) fn new(output: Output) -> Result<Self> {
+        let Output::Gradients(gradients) = output else { return Err(unknown(&output)) };
+        let result = |name, gradient: Option<Tensor>| gradient.map(|g| RawResult::new(name, g)).transpose();
+        Ok(Self {
+            q: result("q", gradients.q)?,
+            d: result("d", gradients.d)?,
+            h: result("h", gradients.h)?,
+            w: result("w", gradients.w)?,
+            b: result("b", gradients.b)?,
+        })
+    }
+}
+
 /// `RawPackedTokens` of `native.ts`.
 #[napi(object, object_from_js = false)]
 pub struct RawPackedTokens {
-    pub data: Either<Float32Array, Uint16Array>,
+    pub data: Elements,
     pub dtype: String,
     pub dim: i64,
     pub offsets: Uint32Array,
@@ -141,12 +203,7 @@ impl RawPacked {
 impl RawPackedTokens {
     fn new(data: DataBuf, dim: usize, offsets: Vec<u32>) -> Result<Self> {
         let dtype = data.dtype().name().into();
-        let data = match data {
-            DataBuf::F32(values) => Either::A(array("data", values)?),
-            DataBuf::F16(values) => Either::B(array("data", bytemuck::cast_vec::<_, u16>(values))?),
-            DataBuf::BF16(values) => Either::B(array("data", bytemuck::cast_vec::<_, u16>(values))?),
-            other => return Err(Error::dtype("data", "f32, f16 or bf16", other.dtype().name())),
-        };
+        let data = elements("data", data)?;
         Ok(Self { data, dtype, dim: dim as i64, offsets: array("offsets", offsets)? })
     }
 }

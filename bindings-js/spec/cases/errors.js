@@ -220,9 +220,17 @@ export const errors = [
     },
   },
   {
-    name: "storage that needs scales, normalisation of quantised data",
+    name: "quantised documents that should be normalised or stored as something else, or that cannot be quantised",
     async run({ api, engine }) {
-      await rejects(api, engine.corpus({ data: BYTES, shape: D.shape, scales: 1 }), "ERR_DTYPE", "storage");
+      const quantised = { data: BYTES, shape: D.shape, scales: 1 };
+      await rejects(api, engine.corpus(quantised), "ERR_DTYPE", "documents");
+      await rejects(api, engine.corpus({ ...quantised, normalize: false, storage: "fp8" }), "ERR_DTYPE", "documents");
+      const data = D.data.slice();
+      data[17] = NaN;
+      for (const storage of ["int8", "fp8"]) {
+        const error = await rejects(api, engine.corpus({ ...D, data, storage }), "ERR_NON_FINITE", "documents");
+        equal(error.details.position, 17, "position");
+      }
     },
   },
   {

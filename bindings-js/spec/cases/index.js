@@ -5,7 +5,9 @@ import { calls } from "./calls.js";
 import { corpora } from "./corpora.js";
 import { encoder } from "./encoder.js";
 import { errors } from "./errors.js";
+import { gradients } from "./gradients.js";
 import { inputs } from "./inputs.js";
 import { operators } from "./operators.js";
+import { plaid, quantizers } from "./quantized.js";
 
-export const suites = { operators, inputs, corpora, errors, calls, encoder };
+export const suites = { operators, inputs, corpora, gradients, quantizers, plaid, errors, calls, encoder };

@@ -23,6 +23,28 @@ export function close(actual, expected, tolerance = 1e-5, what = "scores") {
   }
 }
 
+/** `|Δ| ≤ tolerance · largest |expected|`, element by element: how gradients are compared. */
+export function closeAll(actual, expected, tolerance, what) {
+  ok(actual.length === expected.length, `${what}: ${actual.length} elements, expected ${expected.length}`);
+  const limit = tolerance * Math.max(...expected.map(Math.abs), 1e-6);
+  for (let i = 0; i < expected.length; i++) {
+    ok(Math.abs(actual[i] - expected[i]) <= limit, `${what}[${i}]: got ${actual[i]}, expected ${expected[i]}`);
+  }
+}
+
+/** Gradient of `f` at `x`, numbers to a number, by central differences; the small step keeps winners the same. */
+export function differences(f, x, step = 1e-6) {
+  const at = Float64Array.from(x);
+  return Array.from(at, (value, i) => {
+    at[i] = value + step;
+    const above = f(at);
+    at[i] = value - step;
+    const below = f(at);
+    at[i] = value;
+    return (above - below) / (2 * step);
+  });
+}
+
 /** The reason `promise` rejects with. */
 export async function rejection(promise) {
   let value;
@@ -113,7 +135,21 @@ export function sequences({ values, dim, shape, offsets, mask, lengths, scales }
   });
 }
 
-const unit = (x) => {
+/** `centroids[code] + bucketWeights[bucket]` of every code, in float64, one after the other. */
+export function decode({ codes, residuals, centroids, bucketWeights, nbits, layout }) {
+  const dim = centroids.shape[1];
+  const width = Math.ceil((dim * nbits) / 8);
+  const bit = (row, k) => (residuals[row * width + (k >> 3)] >> (layout === "plaid" ? 7 - (k & 7) : k & 7)) & 1;
+  return Array.from(codes, (code, row) =>
+    Array.from({ length: dim }, (_, f) => {
+      let bucket = 0;
+      for (let k = 0; k < nbits; k++) bucket |= bit(row, f * nbits + k) << k;
+      return centroids.data[code * dim + f] + bucketWeights[bucket];
+    }),
+  ).flat();
+}
+
+export const unit = (x) => {
   const norm = Math.max(Math.hypot(...x), 1e-6);
   return x.map((v) => v / norm);
 };

@@ -50,6 +50,11 @@ export const oneOf =
   (value, argument) =>
     names.includes(value as T) ? (value as T) : fail(argument, `one of ${names.join(", ")}`, value);
 
+export const listOf =
+  <T>(check: Check<T>): Check<T[]> =>
+  (value, argument) =>
+    Array.isArray(value) ? value.map((x, i) => check(x, `${argument}[${i}]`)) : fail(argument, "an array", value);
+
 export const abortSignal: Check<AbortSignalLike> = (value, argument) => {
   const signal = value as Partial<AbortSignalLike> | null;
   return typeof signal === "object" && signal !== null && typeof signal.aborted === "boolean"
@@ -117,6 +122,24 @@ export function integers(value: unknown, argument: string): Uint32Array {
   return to;
 }
 
+/** Numbers as `Float32Array`, without a copy where they are one. */
+export function floats(value: unknown, argument: string, or = ""): Float32Array {
+  if (typedArrayName(value) === "Float32Array") return pinned(value as Float32Array, argument);
+  if (!Array.isArray(value)) {
+    throw argumentError("ERR_DTYPE", argument, `${or}Float32Array or an array of numbers`, describe(value));
+  }
+  return Float32Array.from(value as number[], (x, i) => {
+    if (typeof x === "number") return x;
+    throw argumentError("ERR_VALUE", argument, "a number", describe(x), i);
+  });
+}
+
+/** A typed array of this class, not copied. */
+export function typed<T extends ArrayBufferView & { slice(): T }>(name: string, value: unknown, argument: string): T {
+  if (typedArrayName(value) !== name) throw argumentError("ERR_DTYPE", argument, name, describe(value));
+  return pinned(value as T, argument);
+}
+
 /** A mask that keeps every id but `pad`. Ids are compared as integers, whatever their width. */
 export function idMask(ids: unknown, pad: number | bigint, argument: string): Uint8Array {
   const name = typedArrayName(ids);
@@ -134,7 +157,9 @@ export type Schema<T> = { [K in keyof T]-?: Check<NonNullable<T[K]>> };
 /** The settings in `value`, checked; unknown names are errors, `undefined` counts as absent. */
 export function settings<T extends object>(value: unknown, argument: string, schema: Schema<T>): T {
   if (value === undefined) return {} as T;
-  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return fail(argument, "an object", value);
+  if (typeof value !== "object" || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) {
+    return fail(argument, "an object", value);
+  }
   const checked: Partial<T> = {};
   for (const name of Object.keys(value)) {
     const given = (value as Record<string, unknown>)[name];

@@ -2,16 +2,19 @@
 import { MaxSimError } from "../error.js";
 import type * as api from "../index.js";
 import type {
-  CallOptions, CorpusInput, DocumentsInput, DType, EngineInfo, EngineOptions, IdArray, IntegerArray,
-  Operation, PackedPairs, Plan, QueryInput, RetrieveOptions, ScoreOptions, ScorerCallOptions, ScorerOptions, Scores,
-  SearchOptions, TokensInput, TopK,
+  BackwardOptions, CallOptions, CodesInput, CorpusInput, DifferentiableOperation, DocumentsInput, DType, EngineInfo,
+  EngineOptions, FromHiddenBackwardOptions, FromHiddenGradients, FromHiddenInput, Gradients, IdArray, IntegerArray,
+  Operation, PackedPairs, Plan, QueryInput, ResidualCodec, ResidualCodes, ResidualCorpusInput, ResidualInput,
+  RetrieveOptions, ScoreOptions, ScorerCallOptions, ScorerOptions, Scores, SearchOptions, TensorInput, TokensInput, TopK,
 } from "../index.js";
 import {
-  argumentError, boolean, CALL, count, describe, idMask, integer, integers, oneOf, settings, type Schema,
+  argumentError, boolean, CALL, count, describe, floats, idMask, integer, integers, listOf, oneOf, settings, typed,
+  type Schema,
 } from "./check.js";
-import { disposed, settle, type Host } from "./host.js";
-import type { NativeCorpus, NativeEngine, RawOp, RawTokens } from "./native.js";
-import { dtype, fields, TOKEN_FIELDS, tokens } from "./tokens.js";
+import { disposed, settle, type Held, type Host } from "./host.js";
+import type { NativeCorpus, NativeEngine, RawBackward, RawOp } from "./native.js";
+import { codec, codes, heldCodes, heldResidual, isResidual, RESIDUAL, residual, residualOf } from "./residual.js";
+import { dtype, fields, held, TOKEN_FIELDS, tensor, tokens } from "./tokens.js";
 
 const precision = oneOf("default", "exact", "fast", "int8");
 const SCORE: Schema<ScoreOptions> = { normalize: boolean, argmax: boolean, precision, validateFinite: boolean, ...CALL };
@@ -21,10 +24,20 @@ const SEARCH: Schema<SearchOptions> = {
 const RETRIEVE: Schema<RetrieveOptions> = { ...SEARCH, normalize: boolean, validateFinite: boolean };
 const SCORER: Schema<ScorerOptions> = { normalize: boolean, maskPadToken: integer, precision, validateFinite: boolean };
 const SCORER_CALL: Schema<ScorerCallOptions> = { argmax: boolean, ...CALL };
+const argmax = (value: unknown, argument: string): Int32Array => typed("Int32Array", value, argument);
+const BACKWARD: Schema<BackwardOptions> = {
+  argmax, method: oneOf("auto", "unified", "lowmem"), wants: listOf(oneOf("q", "d")), ...CALL,
+};
+const HEAD_BACKWARD: Schema<FromHiddenBackwardOptions> = { argmax, wants: listOf(oneOf("q", "h", "w", "b")), ...CALL };
+type Head = { [K in "q" | "h" | "w" | "b"]?: unknown } & ScoreOptions;
+const any = (value: unknown): never => value as never;
+/** Names only of the operands: they are checked where their paths are known. */
+const HEAD: Schema<Head> = { q: any, h: any, w: any, b: any, ...SCORE };
+const SCORING = ["maxsim", "maxsimPairs", "maxsimVarlen", "maxsimPadded", "maxsimResidual", "scorePairs"] as const;
 const ENGINE: Schema<EngineOptions> = {
   backend: oneOf("auto", "cpu", "wgpu", "cuda"),
   threads: count,
-  cpuLevel: oneOf("avx512", "avx2", "neon", "simd128", "generic"),
+  cpuLevel: oneOf("avx512-vnni", "avx512", "avx2-vnni", "avx2", "neon-dot", "neon", "simd128", "generic"),
   silent: boolean,
 };
 const STORAGE = { storage: dtype, normalize: boolean, validateFinite: boolean };
@@ -35,6 +48,7 @@ function without<S extends object, K extends keyof S>(schema: S, key: K): Withou
   return rest;
 }
 
+const OPERATION = without(SCORE, "signal");
 const CORPUS_SCORE = without(SCORE, "normalize");
 const SCORER_SEARCH = without(SEARCH, "precision");
 
@@ -88,6 +102,54 @@ class Engine implements api.Engine {
     return this.#run({ op: "maxsimPadded", q, d }, settings<ScoreOptions>(options, "options", SCORE));
   }
 
+  async maxsimResidual(q: QueryInput, d: ResidualInput, options?: ScoreOptions): Promise<Scores> {
+    const checked = settings<ScoreOptions>(options, "options", SCORE);
+    return this.#run({ op: "maxsimResidual", q, d: expectResidual(d) }, checked);
+  }
+
+  async plaidApproxScore(queryCentroidScores: TensorInput, d: CodesInput, options?: CallOptions): Promise<Scores> {
+    const { signal } = settings<CallOptions>(options, "options", CALL);
+    return this.#score(this.#approx(queryCentroidScores, d), signal);
+  }
+
+  async maxsimFromHidden(input: FromHiddenInput): Promise<Scores> {
+    const { raw, signal } = this.#head(input, HEAD);
+    return this.#score(raw, signal);
+  }
+
+  async backward(
+    operation: DifferentiableOperation,
+    gradScores: Float32Array | readonly number[],
+    options?: BackwardOptions,
+  ): Promise<Gradients> {
+    const { signal, ...given } = settings<BackwardOptions>(options, "options", BACKWARD);
+    return this.#gradients(gradient(this.#scoring(operation), gradScores, given), signal);
+  }
+
+  async maxsimFromHiddenBackward(
+    input: Omit<FromHiddenInput, "signal" | "argmax">,
+    gradScores: Float32Array | readonly number[],
+    options?: FromHiddenBackwardOptions,
+  ): Promise<FromHiddenGradients> {
+    const { signal, ...given } = settings<FromHiddenBackwardOptions>(options, "options", HEAD_BACKWARD);
+    const { raw } = this.#head(input, without(without(HEAD, "signal"), "argmax"));
+    return this.#gradients(gradient(raw, gradScores, given), signal);
+  }
+
+  async quantizeResidual(
+    x: TensorInput,
+    by: ResidualCodec,
+    cutoffs: Float32Array | readonly number[],
+    options?: CallOptions,
+  ): Promise<ResidualCodes> {
+    this.#check();
+    const { signal } = settings<CallOptions>(options, "options", CALL);
+    const [rawX, rawCodec, limits] = [tensor(x, "x"), codec(by, "codec"), floats(cutoffs, "cutoffs")];
+    return settle(this.#host, [held(rawX), held(rawCodec.centroids)], signal, (cancel) =>
+      this.#native.quantizeResidual(rawX, rawCodec, limits, cancel),
+    );
+  }
+
   async retrieve(q: QueryInput, d: DocumentsInput, options: RetrieveOptions): Promise<TopK> {
     return this.#retrieve({ op: "retrieve", q, d }, settings<RetrieveOptions>(options, "options", RETRIEVE));
   }
@@ -96,29 +158,47 @@ class Engine implements api.Engine {
     this.#check();
     const { signal } = settings<CallOptions>(options, "options", CALL);
     const [rawQ, rawD] = [tokens(q, "q"), tokens(d, "d")];
-    const packed = await settle(this.#host, [rawQ, rawD], signal, (cancel) => this.#native.packPadded(rawQ, rawD, cancel));
+    const packed = await settle(this.#host, [held(rawQ), held(rawD)], signal, (cancel) =>
+      this.#native.packPadded(rawQ, rawD, cancel),
+    );
     return packed as PackedPairs;
   }
 
-  async corpus(documents: CorpusInput): Promise<api.Corpus> {
+  async corpus(documents: CorpusInput | ResidualCorpusInput): Promise<api.Corpus> {
     this.#check();
     if (typeof documents !== "object" || documents === null) {
       throw argumentError("ERR_VALUE", "documents", "{ data, offsets, dim } or { data, shape }", describe(documents));
     }
-    const { storage, normalize, validateFinite, signal, ...rest } = settings<Omit<CorpusInput, "data"> & { data?: unknown }>(
-      documents, "documents", { ...TOKEN_FIELDS, ...STORAGE, ...CALL },
-    );
-    const raw = fields(rest, "");
-    const native = await settle(this.#host, [raw], signal, (cancel) =>
-      this.#native.corpus(raw, { storage, normalize, validateFinite }, cancel),
-    );
+    const { native, normalized } = await (isResidual(documents) ? this.#keepResidual(documents) : this.#keep(documents));
     // Disposed meanwhile: the documents went with the engine.
     this.#check();
-    const corpus: Corpus = new Corpus(this, native, normalize ?? true, {
+    const corpus: Corpus = new Corpus(this, native, normalized, {
       score: (query, options) => this.#run({ op: "maxsim", q: query, d: corpus }, options, "query"),
       search: (query, options) => this.#retrieve({ op: "retrieve", q: query, d: corpus }, options, "query"),
     });
     return corpus;
+  }
+
+  async #keep(documents: CorpusInput): Promise<Kept> {
+    const { storage, normalize, validateFinite, signal, ...rest } = settings<Omit<CorpusInput, "data"> & { data?: unknown }>(
+      documents, "documents", { ...TOKEN_FIELDS, ...STORAGE, ...CALL },
+    );
+    const raw = fields(rest, "");
+    const native = await settle(this.#host, [held(raw)], signal, (cancel) =>
+      this.#native.corpus(raw, { storage, normalize, validateFinite }, cancel),
+    );
+    return { native, normalized: normalize ?? true };
+  }
+
+  async #keepResidual(documents: ResidualCorpusInput): Promise<Kept> {
+    const { signal, ...rest } = settings<{ [K in keyof ResidualInput]?: unknown } & CallOptions>(
+      documents, "documents", { ...RESIDUAL, ...CALL },
+    );
+    const raw = residualOf(rest, "");
+    const native = await settle(this.#host, heldResidual(raw), signal, (cancel) =>
+      this.#native.residualCorpus(raw, cancel),
+    );
+    return { native, normalized: true };
   }
 
   scorer(options?: ScorerOptions): api.Scorer {
@@ -126,18 +206,7 @@ class Engine implements api.Engine {
   }
 
   async explain(operation: Operation): Promise<Plan> {
-    if (typeof operation !== "object" || operation === null) {
-      throw argumentError("ERR_VALUE", "operation", "{ op, q, d, … }", describe(operation));
-    }
-    const { op, q, d, ...rest } = operation as Operation & { pairQIdx?: IntegerArray; pairDIdx?: IntegerArray };
-    const name = oneOf("maxsim", "maxsimPairs", "maxsimVarlen", "scorePairs", "maxsimPadded", "retrieve")(op, "op");
-    const { pairQIdx, pairDIdx, ...options } = rest;
-    const pairs = name === "scorePairs" ? { pairQIdx, pairDIdx } : {};
-    const unexpected = name === "scorePairs" ? options : rest;
-    const raw =
-      name === "retrieve"
-        ? this.#raw({ op: name, q, d }, retrieval(settings(unexpected, "options", without(RETRIEVE, "signal"))))
-        : this.#raw({ op: name, q, d, ...pairs }, settings(unexpected, "options", without(SCORE, "signal")));
+    const raw = this.#operation(operation);
     const plan = await settle(this.#host, raw.inputs, undefined, () => this.#native.explain(raw.op, raw.corpus));
     return { ...plan, choices: Object.fromEntries(plan.choices) };
   }
@@ -155,26 +224,122 @@ class Engine implements api.Engine {
     if (this.#disposed) throw disposed("engine");
   }
 
-  #raw(call: Call, options: RawOp["options"], query = "q"): { op: RawOp; inputs: RawTokens[]; corpus?: NativeCorpus } {
+  /** Any operator by its value. */
+  #operation(operation: unknown): Raw {
+    const { op, ...rest } = named(operation, "operation");
+    switch (oneOf(...SCORING, "retrieve", "maxsimFromHidden", "plaidApproxScore", "backward")(op, "op")) {
+      case "retrieve": {
+        const { q, d, ...options } = rest as { q?: unknown; d?: unknown };
+        const checked = settings<RetrieveOptions>(options, "options", without(RETRIEVE, "signal") as typeof RETRIEVE);
+        return this.#raw({ op: "retrieve", q, d }, retrieval(checked));
+      }
+      case "maxsimFromHidden":
+        return this.#head(rest, without(HEAD, "signal")).raw;
+      case "plaidApproxScore": {
+        const { queryCentroidScores, d, ...options } = rest as { queryCentroidScores?: unknown; d?: unknown };
+        settings(options, "options", {});
+        return this.#approx(queryCentroidScores, d);
+      }
+      case "backward": {
+        const { of, gradScores, ...options } = rest as { of?: unknown; gradScores?: unknown };
+        const { op: inner, ...operands } = named(of, "of");
+        if (inner !== "maxsimFromHidden") {
+          const checked = settings<Omit<BackwardOptions, "signal">>(options, "options", without(BACKWARD, "signal"));
+          return gradient(this.#scoring(of), gradScores, checked);
+        }
+        const { raw } = this.#head(operands, without(without(HEAD, "signal"), "argmax"));
+        const checked = settings<Omit<FromHiddenBackwardOptions, "signal">>(options, "options", without(HEAD_BACKWARD, "signal"));
+        return gradient(raw, gradScores, checked);
+      }
+      default:
+        return this.#scoring(operation, OPERATION, true);
+    }
+  }
+
+  /** A scoring operator by its value; unless `corpora`, its documents have to be of this call. */
+  #scoring(operation: unknown, schema: Partial<typeof OPERATION> = without(OPERATION, "argmax"), corpora = false): Raw {
+    const { op, ...rest } = named(operation, "operation");
+    const name = oneOf(...SCORING)(op, "op");
+    const { q, d, pairQIdx, pairDIdx, ...others } = rest as Record<string, unknown>;
+    const pairs = name === "scorePairs" ? { pairQIdx, pairDIdx } : {};
+    // Indices elsewhere are unknown names.
+    const options = name === "scorePairs" ? others : { pairQIdx, pairDIdx, ...others };
+    if (!corpora && d instanceof Corpus) {
+      throw argumentError("ERR_VALUE", "d", "tokens or residual documents, whose call it is", "a corpus");
+    }
+    const documents = name === "maxsimResidual" ? expectResidual(d) : d;
+    return this.#raw({ op: name, q, d: documents, ...pairs }, settings(options, "options", schema as Schema<RawOp["options"]>));
+  }
+
+  /** The fused head, and the signal among its fields. */
+  #head(input: unknown, schema: Partial<Schema<Head>>): { raw: Raw; signal: CallOptions["signal"] } {
+    this.#check();
+    if (typeof input !== "object" || input === null || ArrayBuffer.isView(input)) {
+      throw argumentError("ERR_VALUE", "input", "{ q, h, w }", describe(input));
+    }
+    const { q, h, w, b, signal, ...options } = settings<Head>(input, "input", schema as Schema<Head>);
+    const [rawQ, rawH, rawW] = [tokens(q, "q"), tokens(h, "h"), tensor(w, "w")];
+    const op: RawOp = { op: "maxsimFromHidden", q: rawQ, h: rawH, w: rawW, options };
+    const inputs = [held(rawQ), held(rawH), held(rawW)];
+    if (b !== undefined) {
+      op.b = tensor(b, "b");
+      inputs.push(held(op.b));
+    }
+    return { raw: { op, inputs }, signal };
+  }
+
+  #approx(queryCentroidScores: unknown, d: unknown): Raw {
+    this.#check();
+    const [table, documents] = [tensor(queryCentroidScores, "queryCentroidScores"), codes(d, "d")];
+    const op: RawOp = { op: "plaidApproxScore", table, codes: documents, options: {} };
+    return { op, inputs: [held(table), heldCodes(documents)] };
+  }
+
+  #raw(call: Call, options: RawOp["options"], query = "q"): Raw {
     this.#check();
     const { op, d } = call;
     if (d instanceof Corpus) {
       const corpus = d.native(this);
       const q = tokens(call.q, query, d.dim);
-      return { op: { op, q, ...pairs(call), options }, inputs: [q], corpus };
+      return { op: { op, q, ...pairs(call), options }, inputs: [held(q)], corpus };
+    }
+    if (isResidual(d)) {
+      const documents = residual(d, "d");
+      const q = tokens(call.q, query, documents.codec.centroids.shape.at(-1));
+      return { op: { op, q, residual: documents, ...pairs(call), options }, inputs: [held(q), ...heldResidual(documents)] };
     }
     const [q, documents] = [tokens(call.q, query), tokens(d, "d")];
-    return { op: { op, q, d: documents, ...pairs(call), options }, inputs: [q, documents] };
+    return { op: { op, q, d: documents, ...pairs(call), options }, inputs: [held(q), held(documents)] };
   }
 
   async #run(call: Call, { signal, ...options }: RawOp["options"] & CallOptions, query?: string): Promise<Scores> {
-    const { op, inputs, corpus } = this.#raw(call, options, query);
+    return this.#score(this.#raw(call, options, query), signal);
+  }
+
+  #score({ op, inputs, corpus }: Raw, signal: CallOptions["signal"]): Promise<Scores> {
     return settle(this.#host, inputs, signal, (cancel) => this.#native.run(op, corpus, cancel));
+  }
+
+  async #gradients({ op, inputs }: Raw, signal: CallOptions["signal"]): Promise<Gradients & FromHiddenGradients> {
+    const gradients = await settle(this.#host, inputs, signal, (cancel) => this.#native.backward(op, cancel));
+    return gradients as Gradients & FromHiddenGradients;
   }
 
   async #retrieve(call: Call, { signal, ...options }: RetrieveOptions, query?: string): Promise<TopK> {
     return this.#run(call, { ...retrieval(options), signal }, query) as Promise<TopK>;
   }
+}
+
+/** What a binding is called with. */
+interface Raw {
+  op: RawOp;
+  inputs: Held[];
+  corpus?: NativeCorpus;
+}
+
+interface Kept {
+  native: NativeCorpus;
+  normalized: boolean;
 }
 
 interface Call {
@@ -188,6 +353,26 @@ interface Call {
 function pairs({ op, pairQIdx, pairDIdx }: Call): Pick<RawOp, "pairQIdx" | "pairDIdx"> {
   if (op !== "scorePairs") return {};
   return { pairQIdx: integers(pairQIdx, "pairQIdx"), pairDIdx: integers(pairDIdx, "pairDIdx") };
+}
+
+/** An operator's fields, `op` among them. */
+function named(operation: unknown, argument: string): Record<string, unknown> {
+  if (typeof operation === "object" && operation !== null) return operation as Record<string, unknown>;
+  throw argumentError("ERR_VALUE", argument, "{ op, q, d, … }", describe(operation));
+}
+
+function expectResidual(d: unknown): ResidualInput {
+  if (isResidual(d)) return d;
+  const got = d instanceof Corpus ? "a corpus" : describe(d);
+  throw argumentError("ERR_VALUE", "d", "residual documents: { codes, residuals, centroids, … }", got);
+}
+
+/** The operator that gives the gradients of `raw`. */
+function gradient({ op, inputs }: Raw, gradScores: unknown, { argmax, wants, ...rest }: Omit<BackwardOptions & FromHiddenBackwardOptions, "signal" | "wants"> & { wants?: readonly string[] }): Raw {
+  const backward: RawBackward = { ...rest, argmax, gradScores: floats(gradScores, "gradScores"), wants: wants && [...wants] };
+  const held = [...inputs, { argument: "gradScores", view: backward.gradScores }];
+  if (argmax !== undefined) held.push({ argument: "argmax", view: argmax });
+  return { op: { ...op, backward }, inputs: held };
 }
 
 /** `topK` has no default: how many hits are wanted is the question. */

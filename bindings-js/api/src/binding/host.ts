@@ -2,7 +2,13 @@
 import { MaxSimError } from "../error.js";
 import type { AbortSignalLike } from "../index.js";
 import { argumentError } from "./check.js";
-import type { Failure, Native, NativeCancel, NativeCorpus, RawTokens } from "./native.js";
+import type { Failure, Native, NativeCancel, NativeCorpus } from "./native.js";
+
+/** An array that a call may read in place, and what errors call it. */
+export interface Held {
+  argument: string;
+  view: ArrayBufferView;
+}
 
 /** What a package adds to its binding. */
 export interface Host {
@@ -22,12 +28,12 @@ export function disposed(what: string): MaxSimError {
 /** Awaits native work over `inputs`, as what it promises or as an error. */
 export async function settle<T extends object>(
   { native, warn }: Host,
-  inputs: readonly RawTokens[],
+  inputs: readonly Held[],
   signal: AbortSignalLike | undefined,
   start: (cancel?: NativeCancel) => Promise<T | Failure>,
 ): Promise<T> {
   if (signal?.aborted) throw signal.reason;
-  const held = inputs.map(({ data }) => data.byteLength);
+  const held = inputs.map(({ view }) => view.byteLength);
   const cancel = signal && native.createCancel();
   const onAbort = (): void => cancel?.cancel();
   signal?.addEventListener("abort", onAbort);
@@ -43,12 +49,11 @@ export async function settle<T extends object>(
     throw signal.reason;
   }
   if (failed(result)) throw new MaxSimError(result.code, result.message, result.details);
-  const lost = inputs.find(({ data }, i) => held[i]! >= native.HOLD_BYTES && data.byteLength !== held[i]);
+  const lost = inputs.find(({ view }, i) => held[i]! >= native.HOLD_BYTES && view.byteLength !== held[i]);
   if (lost !== undefined) {
     // Read in place, so what was computed may come from someone else's memory.
     (result as Partial<NativeCorpus>).dispose?.();
-    const argument = lost.name === "" ? "data" : `${lost.name}.data`;
-    throw argumentError("ERR_VALUE", argument, "a buffer left alone until the call settles", "a buffer transferred meanwhile");
+    throw argumentError("ERR_VALUE", lost.argument, "a buffer left alone until the call settles", "a buffer transferred meanwhile");
   }
   return result;
 }

@@ -6,4 +6,5 @@
 export { createStaticEncoder } from "./encoder.js";
 export { createEngine } from "./engine.js";
 export type { Host } from "./host.js";
+export { decodeResidual, dequantize, quantize } from "./quantize.js";
 export type * from "./native.js";

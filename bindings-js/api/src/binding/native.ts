@@ -21,6 +21,42 @@ export interface RawTokens {
   scales?: Float32Array;
 }
 
+/** An array that is no batch of tokens: weights, tables, what a quantiser takes. */
+export interface RawTensor {
+  /** What errors call it. */
+  name: string;
+  /** The elements' bytes. */
+  data: Uint8Array;
+  dtype: string;
+  shape: number[];
+}
+
+/** Centroid codes of documents, padded (`lengths`) or packed (`offsets`). */
+export interface RawCodes {
+  /** What errors call the documents. */
+  name: string;
+  codes: Uint32Array;
+  lengths?: Uint32Array;
+  offsets?: Uint32Array;
+}
+
+export interface RawCodec {
+  /** What errors call it. */
+  name: string;
+  centroids: RawTensor;
+  bucketWeights: Float32Array;
+  nbits: number;
+  layout: string;
+}
+
+/** Documents as codes and packed residuals. */
+export interface RawResidual {
+  codes: RawCodes;
+  residuals: Uint8Array;
+  codec: RawCodec;
+  invNorms?: RawTensor;
+}
+
 export interface RawOptions {
   normalize?: boolean;
   argmax?: boolean;
@@ -32,14 +68,32 @@ export interface RawOptions {
   sorted?: boolean;
 }
 
-/** An operator as a value. `d` is absent where a corpus takes its place. */
+/**
+ * An operator as a value: `q` with `d`, `residual` or a corpus; `q`, `h`, `w` and perhaps `b` for the fused head; `table`
+ * and `codes` for scores from centroids alone.
+ */
 export interface RawOp {
   op: string;
-  q: RawTokens;
+  q?: RawTokens;
   d?: RawTokens;
+  residual?: RawResidual;
   pairQIdx?: Uint32Array;
   pairDIdx?: Uint32Array;
+  h?: RawTokens;
+  w?: RawTensor;
+  b?: RawTensor;
+  table?: RawTensor;
+  codes?: RawCodes;
+  /** Makes it the gradients of `op`. */
+  backward?: RawBackward;
   options: RawOptions;
+}
+
+export interface RawBackward {
+  gradScores: Float32Array;
+  argmax?: Int32Array;
+  method?: string;
+  wants?: string[];
 }
 
 /** A typed error as a value; results that can fail are `T | Failure`. */
@@ -56,6 +110,32 @@ export interface RawScores {
   argmax?: Int32Array;
   argmaxShape?: number[];
   argmaxOffsets?: Uint32Array;
+}
+
+/** An array in the class that holds its type; f16 and bf16 as `Uint16Array`. */
+export interface RawResult {
+  data: Float32Array | Uint16Array | Uint8Array | Int8Array;
+  dtype: string;
+  shape: number[];
+}
+
+export interface RawGradients {
+  q?: RawResult;
+  d?: RawResult;
+  h?: RawResult;
+  w?: RawResult;
+  b?: RawResult;
+}
+
+export interface RawQuantized {
+  values: RawResult;
+  scales: Float32Array;
+}
+
+export interface RawResidualCodes {
+  codes: Uint32Array;
+  residuals: Uint8Array;
+  invNorms: Float32Array;
 }
 
 export interface RawPacked {
@@ -90,9 +170,14 @@ export interface NativeCancel {
 export interface NativeEngine {
   readonly info: Omit<EngineInfo, "version">;
   run(op: RawOp, corpus?: NativeCorpus, cancel?: NativeCancel): Promise<RawScores | Failure>;
+  backward(op: RawOp, cancel?: NativeCancel): Promise<RawGradients | Failure>;
   packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure>;
+  quantizeResidual(
+    x: RawTensor, codec: RawCodec, cutoffs: Float32Array, cancel?: NativeCancel,
+  ): Promise<RawResidualCodes | Failure>;
   explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure>;
   corpus(documents: RawTokens, options: RawCorpusOptions, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
+  residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
   dispose(): void;
 }
 
@@ -111,6 +196,11 @@ export interface Native {
   readonly HOLD_BYTES: number;
   createEngine(options: RawEngineOptions): Promise<NativeEngine | Failure>;
   createStaticEncoder(): Promise<NativeEncoder | Failure>;
+  quantize(
+    x: RawTensor, dtype: "fp8" | "int8", scale?: "token" | "tensor", cancel?: NativeCancel,
+  ): Promise<RawQuantized | Failure>;
+  dequantize(x: RawTensor, scales: Float32Array, cancel?: NativeCancel): Promise<RawResult | Failure>;
+  decodeResidualDocuments(d: RawResidual, normalize?: boolean, cancel?: NativeCancel): Promise<RawResult | Failure>;
   createCancel(): NativeCancel;
   /** One-time warnings since the last call. */
   takeWarnings(): string[];

@@ -1,7 +1,10 @@
-/** From what users pass as tokens to {@link RawTokens}. */
-import type { DType, Float16ArrayLike, TokensInput } from "../index.js";
-import { argumentError, count, describe, integers, oneOf, pinned, settings, typedArrayName, type Schema } from "./check.js";
-import type { RawTokens } from "./native.js";
+/** From what users pass as tokens and arrays to {@link RawTokens} and {@link RawTensor}. */
+import type { DType, Float16ArrayLike, TensorInput, TokensInput } from "../index.js";
+import {
+  argumentError, count, describe, floats, integers, oneOf, pinned, settings, typedArrayName, type Schema,
+} from "./check.js";
+import type { Held } from "./host.js";
+import type { RawTensor, RawTokens } from "./native.js";
 
 export const dtype = oneOf("f32", "f16", "bf16", "fp8", "int8");
 
@@ -17,7 +20,7 @@ const HOLDS: Record<string, readonly DType[]> = {
 type Bytes = Uint8Array & { slice(): Bytes };
 
 /** `engine.corpus({data, …})` is its own argument; other operands are named. */
-const path = (name: string, field: string): string => (name === "" ? field : `${name}.${field}`);
+export const path = (name: string, field: string): string => (name === "" ? field : `${name}.${field}`);
 
 function elements(value: unknown, given: DType | undefined, name: string): { data: Uint8Array; dtype: DType } {
   const kind = typedArrayName(value);
@@ -49,16 +52,9 @@ function mask(value: unknown, argument: string): Uint8Array {
   });
 }
 
-function scales(value: unknown, argument: string): Float32Array {
-  if (typeof value === "number") return Float32Array.of(value);
-  if (typedArrayName(value) === "Float32Array") return pinned(value as Float32Array, argument);
-  if (!Array.isArray(value)) {
-    throw argumentError("ERR_DTYPE", argument, "a number, Float32Array or an array of numbers", describe(value));
-  }
-  return Float32Array.from(value as number[], (x, i) => {
-    if (typeof x === "number") return x;
-    throw argumentError("ERR_VALUE", argument, "a number", describe(x), i);
-  });
+/** One scale or several. */
+export function scales(value: unknown, argument: string): Float32Array {
+  return typeof value === "number" ? Float32Array.of(value) : floats(value, argument, "a number, ");
 }
 
 function shape(value: unknown, argument: string): number[] {
@@ -93,6 +89,37 @@ export function tokens(value: unknown, name: string, dim?: number): RawTokens {
     throw argumentError("ERR_VALUE", name, "tokens: { data, shape } or { data, dim, offsets }", describe(value));
   }
   return fields(settings<Fields>(value, name, TOKEN_FIELDS), name);
+}
+
+/** What a call holds of an operand. */
+export const held = ({ name, data }: RawTokens | RawTensor): Held => ({ argument: path(name, "data"), view: data });
+
+const TENSOR: Schema<TensorFields> = { data: any, dtype: any, shape: any, dim: any };
+type TensorFields = Omit<TensorInput, "data"> & { data?: unknown };
+
+/** The array `name`; a bare typed array is a vector. */
+export function tensor(value: unknown, name: string): RawTensor {
+  if (typedArrayName(value) !== undefined) return tensor({ data: value }, name);
+  if (typeof value !== "object" || value === null) {
+    throw argumentError("ERR_VALUE", name, "an array: { data, shape } or { data, dim }", describe(value));
+  }
+  return tensorOf(settings<TensorFields>(value, name, TENSOR), name);
+}
+
+/** An array from its fields. */
+export function tensorOf(given: TensorFields, name: string): RawTensor {
+  const type = given.dtype === undefined ? undefined : dtype(given.dtype, path(name, "dtype"));
+  const raw = { name, ...elements(given.data, type, name) };
+  const { length } = given.data as Float16ArrayLike;
+  const dim = given.dim === undefined ? undefined : count(given.dim, path(name, "dim"));
+  if (given.shape === undefined) {
+    return { ...raw, shape: dim === undefined ? [length] : single(given.data as Float16ArrayLike, dim, name) };
+  }
+  const extents = shape(given.shape, path(name, "shape"));
+  if (dim !== undefined && dim !== extents.at(-1)) {
+    throw argumentError("ERR_SHAPE", path(name, "dim"), `the last extent of shape, ${extents.at(-1)}`, String(dim));
+  }
+  return { ...raw, shape: extents };
 }
 
 /** Tokens from their fields. */
