@@ -454,8 +454,7 @@ type Fixed = "signal" | "argmax";
 
 /** A scoring operator with its inputs, for {@link Engine.backward}. Options are those of the method of that name. */
 export type DifferentiableOperation =
-  | ({ op: "maxsim" | "maxsimPairs"; q: TokensInput; d: TokensInput | ResidualInput } & Omit<ScoreOptions, Fixed>)
-  | ({ op: "maxsimVarlen"; q: TokensInput; d: TokensInput | ResidualInput } & Omit<ScoreOptions, Fixed>)
+  | ({ op: "maxsim" | "maxsimPairs" | "maxsimVarlen"; q: TokensInput; d: TokensInput | ResidualInput } & Omit<ScoreOptions, Fixed>)
   | ({ op: "maxsimPadded"; q: TokensInput; d: TokensInput } & Omit<ScoreOptions, Fixed>)
   | ({ op: "maxsimResidual"; q: TokensInput; d: ResidualInput } & Omit<ScoreOptions, Fixed>)
   | ({

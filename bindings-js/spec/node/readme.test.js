@@ -7,6 +7,9 @@ import assert from "node:assert/strict";
 const readme = readFileSync(new URL("../../node/README.md", import.meta.url), "utf8");
 const examples = [...readme.matchAll(/^```(?:ts|js)\n(.*?)^```/gms)].map((match) => match[1]);
 
+// Node's prints and goes on.
+console.assert = (holds) => assert.ok(holds, "an assertion of the example");
+
 test("there are examples", () => assert.ok(examples.length >= 3));
 
 for (const [i, example] of examples.entries()) {

@@ -1,5 +1,5 @@
 // Compiles, and that is the test: the package is an `Api`, and code as users write it type-checks.
-import type { Api, Corpus, Engine, Scorer, TopK } from "@maxsim/api";
+import type { Api, Corpus, Engine, ResidualCodec, ResidualInput, Scorer, TokensInput, TopK } from "@maxsim/api";
 import * as node from "@maxsim/node";
 import { createEngine, type DType, type EngineInfo, MaxSimError } from "@maxsim/node";
 
@@ -17,6 +17,25 @@ export async function disposal(): Promise<void> {
   await using engine = await api.createEngine({ backend: "cpu", cpuLevel: "avx2", threads: 2 });
   await using docs = await engine.corpus({ data: new Float32Array(8), shape: [1, 2, 4], storage: "bf16" });
   await docs.score({ data: new Int8Array(8), dim: 4, scales: 0.1 }, { signal: AbortSignal.timeout(100) });
+}
+
+export async function training(engine: Engine, q: TokensInput, d: TokensInput): Promise<Float32Array | Uint16Array> {
+  const operation = { op: "maxsim", q, d, normalize: true } as const;
+  const { scores, argmax } = await engine.maxsim(q, d, { normalize: true, argmax: true });
+  const gradients = await engine.backward(operation, scores, { argmax, method: "lowmem", wants: ["q"] });
+  await engine.explain({ op: "backward", of: operation, gradScores: scores });
+  // Gradients are operands.
+  if (gradients.q !== undefined) await engine.maxsim(gradients.q, d);
+  const head = { q, h: d, w: { data: new Float32Array(8), shape: [2, 4] }, b: new Float32Array(2) };
+  const { w } = await engine.maxsimFromHiddenBackward(head, scores, { wants: ["w"] });
+  return w?.data ?? scores;
+}
+
+export async function residuals(engine: Engine, x: Float32Array, codec: ResidualCodec): Promise<Corpus> {
+  const docs: ResidualInput = { ...codec, ...(await engine.quantizeResidual({ data: x, dim: 8 }, codec, [0])), offsets: [0, 3] };
+  await engine.maxsim(await node.quantizeInt8({ data: x, dim: 8 }), docs, { normalize: true });
+  await engine.plaidApproxScore({ data: x, dim: 8 }, { codes: docs.codes, offsets: docs.offsets });
+  return engine.corpus(docs);
 }
 
 export function failures(error: unknown): string {
@@ -39,6 +58,12 @@ export async function mistakes(engine: Engine, docs: Corpus, scorer: Scorer, inf
   const dtype: DType = "f64";
   // @ts-expect-error fixed by the scorer
   await scorer.forward(q, docs, { normalize: dtype });
+  // @ts-expect-error the bit order has no default
+  const codec: ResidualCodec = { centroids: q, bucketWeights: [0, 1], nbits: 1 };
+  // @ts-expect-error a corpus has no gradient
+  await engine.backward({ op: "maxsim", q, d: docs }, [1], {});
+  // @ts-expect-error only the fused head has a projection
+  await engine.backward({ op: "maxsim", q, d: codec }, [1], { wants: ["w"] });
   // @ts-expect-error read-only
   info.threads = 3;
 }

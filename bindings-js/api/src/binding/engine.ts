@@ -265,7 +265,7 @@ class Engine implements api.Engine {
     // Indices elsewhere are unknown names.
     const options = name === "scorePairs" ? others : { pairQIdx, pairDIdx, ...others };
     if (!corpora && d instanceof Corpus) {
-      throw argumentError("ERR_VALUE", "d", "tokens or residual documents, whose call it is", "a corpus");
+      throw argumentError("ERR_VALUE", "d", "tokens or residual documents of this call", "a corpus");
     }
     const documents = name === "maxsimResidual" ? expectResidual(d) : d;
     return this.#raw({ op: name, q, d: documents, ...pairs }, settings(options, "options", schema as Schema<RawOp["options"]>));
@@ -367,8 +367,10 @@ function expectResidual(d: unknown): ResidualInput {
   throw argumentError("ERR_VALUE", "d", "residual documents: { codes, residuals, centroids, … }", got);
 }
 
+type GradientOptions = Pick<BackwardOptions, "argmax" | "method"> & { wants?: readonly string[] };
+
 /** The operator that gives the gradients of `raw`. */
-function gradient({ op, inputs }: Raw, gradScores: unknown, { argmax, wants, ...rest }: Omit<BackwardOptions & FromHiddenBackwardOptions, "signal" | "wants"> & { wants?: readonly string[] }): Raw {
+function gradient({ op, inputs }: Raw, gradScores: unknown, { argmax, wants, ...rest }: GradientOptions): Raw {
   const backward: RawBackward = { ...rest, argmax, gradScores: floats(gradScores, "gradScores"), wants: wants && [...wants] };
   const held = [...inputs, { argument: "gradScores", view: backward.gradScores }];
   if (argmax !== undefined) held.push({ argument: "argmax", view: argmax });
