@@ -232,22 +232,23 @@ export const quantizers = [
     name: "bad codecs, codes and residuals",
     async run({ api, engine }) {
       const codecCalls = (bad) => [
-        ["codec", engine.quantizeResidual({ data: X.data, dim: DIM }, { ...CODEC, ...bad }, [0, 0, 0])],
+        ["codec", () => engine.quantizeResidual({ data: X.data, dim: DIM }, { ...CODEC, ...bad }, [0, 0, 0])],
       ];
       const documentCalls = (bad) => {
         const d = { ...RESIDUAL, ...bad };
         return [
-          ["d", engine.maxsimResidual(Q, d)],
-          ["d", engine.maxsim(Q, d)],
-          ["d", engine.retrieve(Q, d, { topK: 1 })],
-          ["d", engine.backward({ op: "maxsimResidual", q: Q, d }, [1])],
-          ["d", api.decodeResidual(d)],
-          ["", engine.corpus(d)],
+          ["d", () => engine.maxsimResidual(Q, d)],
+          ["d", () => engine.maxsim(Q, d)],
+          ["d", () => engine.retrieve(Q, d, { topK: 1 })],
+          ["d", () => engine.backward({ op: "maxsimResidual", q: Q, d }, [1])],
+          ["d", () => api.decodeResidual(d)],
+          ["", () => engine.corpus(d)],
         ];
       };
       const check = async (calls, code, field, position) => {
-        for (const [name, call] of calls) {
-          const error = await rejects(api, call, code, name === "" ? field : `${name}.${field}`);
+        // One after the other: a rejection that nobody awaits yet ends the process.
+        for (const [name, start] of calls) {
+          const error = await rejects(api, start(), code, name === "" ? field : `${name}.${field}`);
           equal(error.details.position, position, `position in "${error.message}"`);
         }
       };
