@@ -8,12 +8,12 @@
 //! `|Δ| ≤ n·½·(s_w·‖q‖₁ + s_q·s_w·‖ŵ‖₁) ≤ n·d·max|q|·max|w| / 127`, where `n` is the product of the two rows' inverse
 //! norms (1 without `normalize`), beside the rounding of f32 arithmetic.
 
-use maxsim_core::{Codec, DType, DataRef, Residual, Tokens};
+use maxsim_core::{Codec, DType, DataRef, Residual, Scales, Tokens};
 
 use crate::arch::Kernels;
 use crate::documents::{Decoder, Source, pieces, stored};
 use crate::kernel::forward::Ahead;
-use crate::kernel::integer::{DIM_LIMIT, Field, Fields, Planes};
+use crate::kernel::integer::{DIM_LIMIT, Fields, Planes};
 use crate::norm::inverse_norm_of;
 use crate::pack::round_int8;
 
@@ -48,7 +48,7 @@ impl Weights {
         let fields = if count == 1 {
             Fields::Bytes(Box::new(std::array::from_fn(|byte| weight(byte as u8, 0))))
         } else {
-            Fields::Nibbles((0..count).map(|k| field(|byte| weight(byte, k))).collect())
+            nibbles(count, weight)
         };
         let row_bytes = codec.residual_bytes();
         let order = (0..count * row_bytes)
@@ -59,18 +59,19 @@ impl Weights {
     }
 }
 
-/// The half of a byte that a field's weight depends on, as a table.
-fn field(weight: impl Fn(u8) -> u8) -> Field {
-    let high = (0..=255u8).all(|byte| weight(byte) == weight(byte & 0xf0));
-    let field = Field {
-        table: std::array::from_fn(|half| weight(if high { (half as u8) << 4 } else { half as u8 })),
-        high,
-    };
-    debug_assert!((0..=255u8).all(|byte| {
-        let half = if high { byte >> 4 } else { byte & 0xf };
-        field.table[usize::from(half)] == weight(byte)
-    }));
-    field
+/// Weights by halves of a byte, for `count` fields of which none spans both.
+fn nibbles(count: usize, weight: impl Fn(u8, usize) -> u8) -> Fields {
+    // The two layouts differ in which half holds the first fields.
+    let high_first = (0..=255u8).all(|byte| weight(byte, 0) == weight(byte & 0xf0, 0));
+    let is_high = |field: usize| (field < count / 2) == high_first;
+    let tables: Vec<[u8; 16]> = (0..count)
+        .map(|k| std::array::from_fn(|half| weight((half as u8) << if is_high(k) { 4 } else { 0 }, k)))
+        .collect();
+    debug_assert!((0..count).all(|k| (0..=255u8).all(|byte| {
+        let half = if is_high(k) { byte >> 4 } else { byte & 0xf };
+        tables[k][usize::from(half)] == weight(byte, k)
+    })));
+    Fields::Nibbles { tables, high_first }
 }
 
 /// Rows of a document as integers.
@@ -96,7 +97,7 @@ pub(crate) struct IntegerScratch {
 }
 
 /// Bytes of a block's rows: they stay in the first-level cache beside the query panel.
-const BLOCK_BYTES: usize = 16 << 10;
+const BLOCK_BYTES: usize = 8 << 10;
 
 enum Rows<'a> {
     Int8 { tokens: &'a Tokens<'a>, data: &'a [i8] },
@@ -153,13 +154,17 @@ impl<'a> IntegerReader<'a> {
     ) {
         let mut ids = std::mem::take(&mut scratch.ids);
         pieces(self.source.sequences(), j, self.block, &mut ids, |ids, first, contiguous| {
-            // One stretch of rows, or one per row.
+            // Stretches of rows that lie behind one another.
             let mut from = 0;
             scratch.rows.resize(ids.len() * self.groups + self.kernels.integer.slack.div_ceil(4), 0);
             scratch.scales.clear();
             scratch.slots.clear();
             while from < ids.len() {
-                let count = if contiguous.is_some() { ids.len() } else { 1 };
+                let stretch = ids[from..].iter().zip(ids[from]..);
+                let count = match contiguous {
+                    Some(_) => ids.len(),
+                    None => stretch.take_while(|&(&id, next)| id == next).count(),
+                };
                 self.read(scratch, first + ids[from] as usize, from, count);
                 from += count;
             }
@@ -190,15 +195,18 @@ impl<'a> IntegerReader<'a> {
                 let from = &data[at * dim..(at + count) * dim];
                 // SAFETY: `kernels` exist only for levels this machine runs.
                 unsafe { (kernels.integer.widen)(from, dim, rows) };
-                let scale = |row| tokens.scales().map_or(1.0, |s| s.get(row));
+                let first = scales.len();
+                match tokens.scales() {
+                    Some(Scales::PerToken(all)) => scales.extend_from_slice(&all[at..at + count]),
+                    Some(Scales::PerTensor(one)) => scales.resize(first + count, one),
+                    None => scales.resize(first + count, 1.0),
+                }
                 if self.normalize {
-                    scales.extend(from.chunks_exact(dim).zip(at..).map(|(row, at)| {
+                    for (scale, row) in scales[first..].iter_mut().zip(from.chunks_exact(dim)) {
                         // SAFETY: as above.
                         let square = unsafe { (kernels.integer.square_norm)(row) };
-                        inverse_norm_of(square as f32, scale(at))
-                    }));
-                } else {
-                    scales.extend((at..at + count).map(scale));
+                        *scale = inverse_norm_of(square as f32, *scale);
+                    }
                 }
             }
             Rows::Residual { residual, weights, decoder, slots: places } => {

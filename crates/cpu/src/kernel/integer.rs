@@ -104,6 +104,10 @@ unsafe fn cover<I: Integer, const V: usize, const R: usize, const ARGMAX: bool, 
 ) {
     let count = tile.scales.len();
     let mut row = 0;
+    if TERM {
+        // SAFETY: the caller vouches for the level and the term.
+        (0..R).for_each(|row| unsafe { fetch_centroid::<I>(tile, V * <I::V as Simd>::LANES, row) });
+    }
     // SAFETY: rows `row..row + R` (or 4, or 1) exist in every call.
     unsafe {
         while row + R <= count {
@@ -154,6 +158,9 @@ unsafe fn rows<I: Integer, const V: usize, const R: usize, const ARGMAX: bool, c
         for g in 0..groups {
             <I::V as Simd>::prefetch(fetch);
             fetch = fetch.wrapping_add(fetch_step);
+            if TERM && g < R {
+                fetch_centroid::<I>(tile, width, first + R + g);
+            }
             let mut q = [I::V::splat_index(0); V];
             for v in 0..V {
                 q[v] = I::V::load_index(column.add(v * lanes));
@@ -193,6 +200,24 @@ unsafe fn rows<I: Integer, const V: usize, const R: usize, const ARGMAX: bool, c
     }
 }
 
+/// Fetches the table row that row `row` of the tile will add: tables do not fit in the first-level cache.
+///
+/// # Safety
+/// Only where `I`'s instruction set is enabled and there is a centroid term.
+#[inline(always)]
+unsafe fn fetch_centroid<I: Integer>(tile: &IntegerTile<'_>, width: usize, row: usize) {
+    /// f32 values of a cache line.
+    const LINE: usize = 16;
+    // SAFETY: by the caller's promise; prefetched addresses need not be valid.
+    unsafe {
+        let term = tile.centroids.as_ref().unwrap_unchecked();
+        let Some(&slot) = term.slots.get(row) else { return };
+        for at in (0..width).step_by(LINE) {
+            <I::V as Simd>::prefetch(term.table.as_ptr().wrapping_add(slot as usize * width + at).cast());
+        }
+    }
+}
+
 /// The similarities that a row's sums in vector `v` stand for.
 ///
 /// # Safety
@@ -228,15 +253,18 @@ pub(crate) unsafe fn widen<I: Integer>(from: &[i8], dim: usize, to: &mut [u32]) 
     let groups = dim.div_ceil(I::GROUP);
     let count = from.len() / dim;
     assert!(from.len() == count * dim && to.len() >= count * groups);
-    for (row, to) in from.chunks_exact(dim).zip(to.chunks_exact_mut(groups)) {
-        // SAFETY: a row of `groups` words holds `groups · GROUP >= dim` elements of `4 / GROUP` bytes.
+    // Rows of whole groups follow each other in both: one long row.
+    let (dim, groups) =
+        if dim.is_multiple_of(I::GROUP) { (from.len(), count * groups) } else { (dim, groups) };
+    for (row, to) in from.chunks_exact(dim.max(1)).zip(to.chunks_exact_mut(groups.max(1))) {
+        // SAFETY: `groups` words hold `groups · GROUP >= dim` elements of `4 / GROUP` bytes; what lies behind `dim` meets
+        // zeros of the panel, so it may be anything.
         unsafe {
             if I::GROUP == 4 {
                 let to = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u8>(), groups * 4);
                 for (y, &x) in to.iter_mut().zip(row) {
                     *y = x as u8 ^ I::BIAS;
                 }
-                // Elements behind the row meet zeros of the panel, so they may be anything.
             } else {
                 let to = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<i16>(), groups * 2);
                 for (y, &x) in to.iter_mut().zip(row) {
@@ -263,25 +291,18 @@ pub(crate) struct Planes {
 
 /// Weights of the fields of a byte.
 pub(crate) enum Fields {
-    /// Each field depends on one half of the byte alone.
-    Nibbles(Vec<Field>),
+    /// Each field depends on one half of the byte alone: weights by the half's value, field by field. The first half of
+    /// the fields lie in the upper half of the byte if `high_first`, otherwise in the lower.
+    Nibbles { tables: Vec<[u8; 16]>, high_first: bool },
     /// One field.
     Bytes(Box<[u8; 256]>),
-}
-
-/// One field of every byte.
-pub(crate) struct Field {
-    /// Weight by the half's value.
-    pub(crate) table: [u8; 16],
-    /// Whether it is the upper half.
-    pub(crate) high: bool,
 }
 
 impl Planes {
     /// Fields of a byte.
     pub(crate) fn count(&self) -> usize {
         match &self.fields {
-            Fields::Nibbles(fields) => fields.len(),
+            Fields::Nibbles { tables, .. } => tables.len(),
             Fields::Bytes(_) => 1,
         }
     }
@@ -294,40 +315,69 @@ impl Planes {
 #[inline(always)]
 pub(crate) unsafe fn decode<I: Integer>(planes: &Planes, bytes: &[u8], groups: usize, to: &mut [u32]) {
     let element = 4 / I::GROUP;
-    let row_bytes = planes.row_bytes;
-    let count = bytes.len() / row_bytes;
-    assert!(planes.count() * row_bytes <= groups * I::GROUP);
+    let count = bytes.len() / planes.row_bytes;
+    assert!(planes.count() * planes.row_bytes <= groups * I::GROUP);
     assert!(to.len() * 4 >= count * groups * 4 + I::BYTES * element);
-    // SAFETY: vectors start inside a row of `to` and reach at most `BYTES` elements further, for which there is room behind
-    // the last row. Planes and rows are written in order, so what spills over is overwritten.
+    // SAFETY: the room that the functions below ask for was just checked.
     unsafe {
-        for r in 0..count {
-            let from = bytes.as_ptr().add(r * row_bytes);
-            let row = to.as_mut_ptr().add(r * groups).cast::<u8>();
-            match &planes.fields {
-                Fields::Nibbles(fields) => {
-                    for (k, field) in fields.iter().enumerate() {
-                        let table = I::table(&field.table);
-                        let plane = row.add(k * row_bytes * element);
-                        let mut at = 0;
-                        while at < row_bytes {
-                            let x = I::load_bytes(from.add(at), row_bytes - at);
-                            let half = if field.high { I::high_nibbles(x) } else { I::low_nibbles(x) };
-                            I::store_elements(plane.add(at * element), I::lookup(table, half));
-                            at += I::BYTES;
-                        }
-                    }
-                }
-                Fields::Bytes(table) => {
-                    for at in 0..row_bytes {
-                        let weight = table[usize::from(*from.add(at))];
+        match &planes.fields {
+            Fields::Nibbles { tables, high_first } => match tables.len() {
+                2 => nibbles::<I, 2>(tables, *high_first, planes.row_bytes, bytes, groups, to),
+                4 => nibbles::<I, 4>(tables, *high_first, planes.row_bytes, bytes, groups, to),
+                _ => nibbles::<I, 8>(tables, *high_first, planes.row_bytes, bytes, groups, to),
+            },
+            Fields::Bytes(table) => {
+                for (r, row) in bytes.chunks_exact(planes.row_bytes).enumerate() {
+                    let to = to.as_mut_ptr().add(r * groups).cast::<u8>();
+                    for (at, &byte) in row.iter().enumerate() {
+                        let weight = table[usize::from(byte)];
                         if I::GROUP == 4 {
-                            *row.add(at) = weight;
+                            *to.add(at) = weight;
                         } else {
-                            row.cast::<i16>().add(at).write(i16::from(weight as i8));
+                            to.cast::<i16>().add(at).write(i16::from(weight as i8));
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Only where `I`'s instruction set is enabled; there are `F` tables; `to` has `groups` words per row, which `F · row_bytes`
+/// elements fit in, and room for a vector of elements behind the last.
+#[inline(always)]
+unsafe fn nibbles<I: Integer, const F: usize>(
+    tables: &[[u8; 16]],
+    high_first: bool,
+    row_bytes: usize,
+    bytes: &[u8],
+    groups: usize,
+    to: &mut [u32],
+) {
+    let element = 4 / I::GROUP;
+    // SAFETY: loads stay in a row of `bytes`. With whole vectors, stores stay in a plane, whose last vector may overlap the
+    // one before. A row shorter than a vector spills into what is written after it, planes and rows being in order, or at
+    // last into the room behind.
+    unsafe {
+        let mut table = [I::table(&tables[0]); F];
+        for k in 1..F {
+            table[k] = I::table(&tables[k]);
+        }
+        for (r, row) in bytes.chunks_exact(row_bytes).enumerate() {
+            let to = to.as_mut_ptr().add(r * groups).cast::<u8>();
+            let mut at = 0;
+            while at < row_bytes {
+                let from = at.min(row_bytes.saturating_sub(I::BYTES));
+                let x = I::load_bytes(row.as_ptr().add(from), row_bytes - from);
+                let (low, high) = (I::low_nibbles(x), I::high_nibbles(x));
+                let (first, second) = if high_first { (high, low) } else { (low, high) };
+                for k in 0..F {
+                    let half = if k < F / 2 { first } else { second };
+                    let plane = to.add((k * row_bytes + from) * element);
+                    I::store_elements(plane, I::lookup(table[k], half));
+                }
+                at += I::BYTES;
             }
         }
     }

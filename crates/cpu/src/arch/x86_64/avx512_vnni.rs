@@ -24,36 +24,36 @@ impl Integer for Vnni {
     type V = Avx512;
     const GROUP: usize = 4;
     const BIAS: u8 = 0x80;
-    const BYTES: usize = 64;
-    type Bytes = __m512i;
+    const BYTES: usize = 32;
+    type Bytes = __m256i;
 
     #[inline(always)]
     unsafe fn dot(sum: __m512i, document: __m512i, query: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sum, document, query) }
     }
     #[inline(always)]
-    unsafe fn table(from: &[u8; 16]) -> __m512i {
-        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(from.as_ptr().cast())) }
+    unsafe fn table(from: &[u8; 16]) -> __m256i {
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(from.as_ptr().cast())) }
     }
     #[inline(always)]
-    unsafe fn load_bytes(from: *const u8, count: usize) -> __m512i {
+    unsafe fn load_bytes(from: *const u8, count: usize) -> __m256i {
         // Masked bytes are not touched.
-        unsafe { _mm512_maskz_loadu_epi8(u64::MAX >> (64 - count.min(64)), from.cast()) }
+        unsafe { _mm256_maskz_loadu_epi8(u32::MAX >> (32 - count.min(32)), from.cast()) }
     }
     #[inline(always)]
-    unsafe fn low_nibbles(x: __m512i) -> __m512i {
-        unsafe { _mm512_and_si512(x, _mm512_set1_epi8(0x0f)) }
+    unsafe fn low_nibbles(x: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(x, _mm256_set1_epi8(0x0f)) }
     }
     #[inline(always)]
-    unsafe fn high_nibbles(x: __m512i) -> __m512i {
-        unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(x), _mm512_set1_epi8(0x0f)) }
+    unsafe fn high_nibbles(x: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(x), _mm256_set1_epi8(0x0f)) }
     }
     #[inline(always)]
-    unsafe fn lookup(table: __m512i, index: __m512i) -> __m512i {
-        unsafe { _mm512_shuffle_epi8(table, index) }
+    unsafe fn lookup(table: __m256i, index: __m256i) -> __m256i {
+        unsafe { _mm256_shuffle_epi8(table, index) }
     }
     #[inline(always)]
-    unsafe fn store_elements(to: *mut u8, x: __m512i) {
-        unsafe { _mm512_storeu_si512(to.cast(), x) }
+    unsafe fn store_elements(to: *mut u8, x: __m256i) {
+        unsafe { _mm256_storeu_si256(to.cast(), x) }
     }
 }
