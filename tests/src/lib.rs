@@ -1,5 +1,8 @@
 //! What the tests in `tests/` share. Every test runs on every device of [`maxsim_testkit::devices`].
 
+// Engines cannot be shared between threads in WebAssembly, so no static holds them; `level-selftest` makes its own.
+#![cfg(not(target_arch = "wasm32"))]
+
 use std::sync::OnceLock;
 
 use maxsim::{Engine, Forward, Op, Output, Scores, oracle};
