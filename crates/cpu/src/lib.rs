@@ -2,8 +2,9 @@
 //!
 //! - [`CpuBackend`] runs operators on a pool of threads at one SIMD [`Level`].
 //! - `arch/` has a folder per instruction set; `kernel/` has the kernels, written once over a vector trait.
-//! - One file per operator (`forward`, `backward`, `head`, `retrieve`) decides what meets what on which thread; `pack` and `documents` bring
-//!   queries and documents into the kernels' form.
+//! - One file per operator (`forward`, `backward`, `head`, `approx`, `retrieve`) decides what meets what on which thread;
+//!   `pack`, `documents` and, for 8-bit integers, `integer` bring queries and documents into the kernels' form. `residual` is
+//!   `forward` for residual documents as integers.
 
 mod approx;
 mod arch;

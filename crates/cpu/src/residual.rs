@@ -32,6 +32,14 @@ enum Targets<'a> {
     Pairs(&'a [u32]),
 }
 
+/// What all panels of some queries meet.
+struct Pass<'a> {
+    targets: Targets<'a>,
+    slots: &'a Slots,
+    reader: IntegerReader<'a>,
+    threads: Option<&'a Threads>,
+}
+
 struct Job<'a> {
     op: &'a Forward<'a>,
     residual: &'a Residual<'a>,
@@ -128,78 +136,60 @@ impl Job<'_> {
     /// Scores the queries whose panels are given, all of them, with the same documents.
     fn score(
         &self,
-        panels: &[Panel],
+        mut panels: &[Panel],
         targets: Targets<'_>,
         slots: &Slots,
         threads: Option<&Threads>,
     ) -> Result<()> {
-        let table_rows = slots.count(self.residual.codec().count()).max(1);
-        let width = self.kernels.vectors * self.kernels.lanes;
-        // The integer panels count too: documents are read once per batch, and the batch stays in the cache.
-        let most = (TABLE / (width * table_rows.max(self.op.q.dim()))).max(1);
         let reader =
             IntegerReader::residual(self.residual, &self.weights, slots, self.normalize, self.kernels);
-        let mut packed = Packed::default();
-        let mut table = Vec::new();
-        let mut at = 0;
-        while at < panels.len() {
-            let query = panels[at].query;
-            let whole = |end: usize| end == panels.len() || panels[end].query != panels[end - 1].query;
-            let first_end =
-                panels[at..].iter().position(|p| p.query != query).map_or(panels.len(), |n| at + n);
-            let sums;
-            let mut end = at;
-            if first_end - at > most {
-                // One long query, part by part: its sums go on from part to part.
-                sums = Some((0..targets.count()).map(|_| AtomicU64::new(0f64.to_bits())).collect::<Vec<_>>());
-                while at < first_end {
-                    end = (at + most).min(first_end);
-                    self.batch(
-                        &mut packed,
-                        &mut table,
-                        &panels[at..end],
-                        targets,
-                        slots,
-                        &reader,
-                        sums.as_deref(),
-                        threads,
-                    )?;
-                    at = end;
+        let pass = Pass { targets, slots, reader, threads };
+        // The integer panels count too: documents are read once per batch, and the batch stays in the cache.
+        let rows = slots.count(self.residual.codec().count()).max(self.op.q.dim());
+        let most = (TABLE / (self.kernels.vectors * self.kernels.lanes * rows)).max(1);
+        let mut memory = (Packed::default(), Vec::new());
+        while let Some(first) = panels.first() {
+            let mut queries = panels.chunk_by(|a, b| a.query == b.query).map(<[Panel]>::len);
+            let mut count = queries.next().unwrap_or(0);
+            if count > most {
+                // A long query, part by part: its sums go on from part to part.
+                let sums: Vec<AtomicU64> =
+                    (0..targets.count()).map(|_| AtomicU64::new(0f64.to_bits())).collect();
+                for part in panels[..count].chunks(most) {
+                    self.batch(&mut memory, part, &pass, Some(&sums))?;
                 }
-                for (k, sum) in sums.into_iter().flatten().enumerate() {
-                    self.results.store(targets.pair(query, k), f64::from_bits(sum.into_inner()));
+                for (k, sum) in sums.into_iter().enumerate() {
+                    self.results.store(targets.pair(first.query, k), f64::from_bits(sum.into_inner()));
                 }
-                continue;
+            } else {
+                // As many whole queries as fit.
+                count += queries
+                    .scan(count, |sum, len| {
+                        *sum += len;
+                        (*sum <= most).then_some(len)
+                    })
+                    .sum::<usize>();
+                self.batch(&mut memory, &panels[..count], &pass, None)?;
             }
-            for candidate in at + 1..=panels.len().min(at + most) {
-                if whole(candidate) {
-                    end = candidate;
-                }
-            }
-            self.batch(&mut packed, &mut table, &panels[at..end], targets, slots, &reader, None, threads)?;
-            at = end;
+            panels = &panels[count..];
         }
         Ok(())
     }
 
     /// Scores panels that are in memory together; with `sums`, they are a part of one query.
-    #[allow(clippy::too_many_arguments, reason = "what a batch consists of")]
     fn batch(
         &self,
-        packed: &mut Packed,
-        table: &mut Vec<f32>,
+        (packed, table): &mut (Packed, Vec<f32>),
         panels: &[Panel],
-        targets: Targets<'_>,
-        slots: &Slots,
-        reader: &IntegerReader<'_>,
+        pass: &Pass<'_>,
         sums: Option<&[AtomicU64]>,
-        threads: Option<&Threads>,
     ) -> Result<()> {
+        let Pass { targets, slots, reader, threads } = pass;
         self.cancel.check()?;
         let Weights { order, scale, .. } = &self.weights;
         let panels = panels.iter().copied();
         packed.pack_residual(&self.op.q, panels, self.op.options.normalize, order, *scale, self.kernels);
-        self.fill(packed, table, slots, threads)?;
+        self.fill(packed, table, slots, *threads)?;
         let (packed, table) = (&*packed, &table[..]);
         let rows = slots.count(self.residual.codec().count());
         let one = |scratch: &mut Scratch, k: usize| {

@@ -300,6 +300,26 @@ fn queries_that_are_not_finite() {
 }
 
 #[test]
+fn nothing_to_score() {
+    let mut random = Random::named("nothing_to_score");
+    for (centroids, queries, len, shape) in
+        [(0, 2, 3, [4, 0]), (3, 2, 3, [0, 5]), (3, 0, 3, [2, 5]), (3, 2, 0, [2, 5]), (3, 2, 3, [1, 1])]
+    {
+        let mut stored = Stored::random(&mut random, 24, 2, ResidualLayout::Lik, centroids, shape);
+        stored.lengths.fill(0);
+        let q = vec![1f32; queries * len * 24];
+        let tokens = || Tokens::padded(&q, &[queries, len, 24]).unwrap();
+        for precision in PRECISIONS {
+            check(&Forward::maxsim(tokens(), stored.documents(), options(true, precision)), "nothing");
+            let none: [u32; 0] = [];
+            let op =
+                Forward::score_pairs(tokens(), stored.documents(), &none, &none, options(true, precision));
+            check(&op.unwrap(), "no pairs");
+        }
+    }
+}
+
+#[test]
 fn the_two_layouts_are_byte_reversals() {
     let mut random = Random::named("the_two_layouts_are_byte_reversals");
     for nbits in [1, 2, 4, 8] {
