@@ -153,9 +153,13 @@ fn resident() -> Vec<Row> {
         row("corpus scales", "ERR_VALUE", "scales", |e| {
             e.corpus(int8(), CorpusOptions { normalize: false, ..CorpusOptions::default() }).map(drop)
         }),
-        row("storage", "ERR_DTYPE", "storage", |e| {
-            let options = CorpusOptions { storage: Some(DType::I8), ..CorpusOptions::default() };
-            e.corpus(q(), options).map(drop)
+        row("corpus of quantised documents, normalised", "ERR_DTYPE", "documents", |e| {
+            e.corpus(int8().with_scales(maxsim::Scales::PerTensor(1.0))?, CorpusOptions::default()).map(drop)
+        }),
+        row("corpus of quantised documents, converted", "ERR_DTYPE", "documents", |e| {
+            let options =
+                CorpusOptions { storage: Some(DType::F16), normalize: false, ..CorpusOptions::default() };
+            e.corpus(int8().with_scales(maxsim::Scales::PerTensor(1.0))?, options).map(drop)
         }),
         row("search d", "ERR_SHAPE", "D", move |e| {
             let query = Tokens::padded(&DATA, &[1, 4, 6])?;

@@ -132,7 +132,7 @@ mod sealed {
 pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + Default {
     /// The matching data type.
     const DTYPE: DType;
-    /// Views a slice as [`Data`](crate::Data).
+    /// Views a slice as [`DataRef`].
     fn data(slice: &[Self]) -> DataRef<'_>;
     /// Moves a vector into [`DataBuf`].
     fn buffer(vec: Vec<Self>) -> DataBuf;

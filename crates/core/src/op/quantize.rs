@@ -186,6 +186,9 @@ pub fn pack_residuals(
 }
 
 pub(crate) fn check_encode(x: &TensorRef<'_>, cutoffs: &[f32], codec: &Codec<'_>) -> Result<()> {
+    if x.dtype().is_quantized() {
+        return Err(Error::dtype("x", "f32, f16 or bf16", x.dtype().name()));
+    }
     if x.shape().len() != 2 || x.shape()[1] != codec.dim() {
         return Err(Error::shape("x", format!("[T, {}]", codec.dim()), format!("{:?}", x.shape())));
     }
