@@ -16,18 +16,22 @@ pub(crate) fn decode(centroid: &[f32], bytes: &[u8], table: &[f32], to: &mut [f3
 #[inline(always)]
 fn fields<const F: usize>(centroid: &[f32], bytes: &[u8], table: &[f32], to: &mut [f32]) {
     let table: &[[f32; F]; 256] = table.as_chunks().0.try_into().expect("256 rows");
-    let (whole, rest) = to.as_chunks_mut::<F>();
-    let (centroids, centroid_rest) = centroid.as_chunks::<F>();
-    for ((x, c), &byte) in whole.iter_mut().zip(centroids).zip(bytes) {
-        let weights = &table[usize::from(byte)];
-        for i in 0..F {
-            x[i] = c[i] + weights[i];
+    if F == 1 {
+        for ((x, c), &byte) in to.iter_mut().zip(centroid).zip(bytes) {
+            *x = c + table[usize::from(byte)][0];
         }
+        return;
+    }
+    let (whole, rest) = to.as_chunks_mut::<F>();
+    // Weights first, in copies of a table row; adding to them at once makes compilers gather single weights instead.
+    for (x, &byte) in whole.iter_mut().zip(bytes) {
+        *x = table[usize::from(byte)];
     }
     // `d` that is no multiple of the fields of a byte.
     if let Some(&byte) = bytes.get(whole.len()) {
-        for ((x, c), w) in rest.iter_mut().zip(centroid_rest).zip(&table[usize::from(byte)]) {
-            *x = c + w;
-        }
+        rest.copy_from_slice(&table[usize::from(byte)][..rest.len()]);
+    }
+    for (x, c) in to.iter_mut().zip(centroid) {
+        *x += c;
     }
 }
