@@ -140,10 +140,12 @@ pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + Default {
     fn to_f32(self) -> f32;
     /// The nearest value of this type (ties to even; e4m3 and i8 saturate).
     fn from_f32(x: f32) -> Self;
+    /// Neither NaN nor infinite, decided from the bits.
+    fn is_finite(self) -> bool;
 }
 
 macro_rules! element {
-    ($ty:ty, $variant:ident, |$x:ident| $to:expr, |$y:ident| $from:expr) => {
+    ($ty:ty, $variant:ident, |$x:ident| $to:expr, |$y:ident| $from:expr, |$z:ident| $finite:expr) => {
         impl Element for $ty {
             const DTYPE: DType = DType::$variant;
             fn data(slice: &[Self]) -> DataRef<'_> {
@@ -161,15 +163,20 @@ macro_rules! element {
             fn from_f32($y: f32) -> Self {
                 $from
             }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                let $z = self;
+                $finite
+            }
         }
     };
 }
 
-element!(f32, F32, |x| x, |y| y);
-element!(f16, F16, |x| f16::to_f32(x), |y| f16::from_f32(y));
-element!(bf16, BF16, |x| bf16::to_f32(x), |y| bf16::from_f32(y));
-element!(E4M3, E4M3, |x| E4M3::to_f32(x), |y| E4M3::from_f32(y));
-element!(i8, I8, |x| f32::from(x), |y| y.round_ties_even().clamp(-127.0, 127.0) as i8);
+element!(f32, F32, |x| x, |y| y, |z| f32::is_finite(z));
+element!(f16, F16, |x| f16::to_f32(x), |y| f16::from_f32(y), |z| f16::is_finite(z));
+element!(bf16, BF16, |x| bf16::to_f32(x), |y| bf16::from_f32(y), |z| bf16::is_finite(z));
+element!(E4M3, E4M3, |x| E4M3::to_f32(x), |y| E4M3::from_f32(y), |z| z.0 & 0x7f != 0x7f);
+element!(i8, I8, |x| f32::from(x), |y| y.round_ties_even().clamp(-127.0, 127.0) as i8, |_z| true);
 
 /// Runs `$body` with `$slice` bound to the typed slice inside a [`DataRef`] or `&`[`DataBuf`].
 #[macro_export]
@@ -226,6 +233,19 @@ impl<'a> DataRef<'a> {
     /// Element `i` as f32. Panics if it is out of bounds.
     pub fn get(&self, i: usize) -> f32 {
         dispatch!(DataRef, self, |s| Element::to_f32(s[i]))
+    }
+
+    /// Position of the first element that is NaN or infinite.
+    pub fn first_non_finite(&self) -> Option<usize> {
+        /// Elements looked at without a branch, which lets compilers use vectors.
+        const STRETCH: usize = 64;
+        fn find<T: Element>(s: &[T]) -> Option<usize> {
+            let stretch = s
+                .chunks(STRETCH)
+                .position(|chunk| !chunk.iter().fold(true, |finite, x| finite & x.is_finite()))?;
+            s[stretch * STRETCH..].iter().position(|x| !x.is_finite()).map(|i| stretch * STRETCH + i)
+        }
+        dispatch!(DataRef, self, |s| find(s))
     }
 
     /// All elements as f32, exactly.
@@ -349,6 +369,28 @@ mod tests {
             assert_eq!(E4M3::from_f32(middle.next_down()).0, byte);
             assert_eq!(E4M3::from_f32(middle.next_up()).0, byte + 1);
             assert_eq!(E4M3::from_f32(-middle.next_up()).0, 0x80 | (byte + 1));
+        }
+    }
+
+    #[test]
+    fn finiteness_is_that_of_the_value_for_every_16_and_8_bit_pattern() {
+        for bits in 0..=u16::MAX {
+            assert_eq!(Element::is_finite(f16::from_bits(bits)), f16::from_bits(bits).to_f32().is_finite());
+            assert_eq!(Element::is_finite(bf16::from_bits(bits)), bf16::from_bits(bits).to_f32().is_finite());
+        }
+        for byte in 0..=u8::MAX {
+            assert_eq!(Element::is_finite(E4M3(byte)), E4M3(byte).to_f32().is_finite(), "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn first_non_finite_is_found_wherever_it_stands() {
+        let mut x = vec![1f32; 200];
+        assert_eq!(f32::data(&x).first_non_finite(), None);
+        assert_eq!(f32::data(&[]).first_non_finite(), None);
+        for i in (0..200).rev() {
+            x[i] = if i % 2 == 0 { f32::NAN } else { f32::NEG_INFINITY };
+            assert_eq!(f32::data(&x).first_non_finite(), Some(i));
         }
     }
 

@@ -51,13 +51,12 @@ impl<'a> TensorRef<'a> {
 
     /// First non-finite element, as an error about `argument`.
     pub fn check_finite(&self, argument: &'static str) -> Result<()> {
-        for position in 0..self.data.len() {
-            let got = self.data.get(position);
-            if !got.is_finite() {
-                return Err(Error::NonFinite { argument: argument.into(), position, got });
+        match self.data.first_non_finite() {
+            None => Ok(()),
+            Some(position) => {
+                Err(Error::NonFinite { argument: argument.into(), position, got: self.data.get(position) })
             }
         }
-        Ok(())
     }
 }
 

@@ -290,11 +290,14 @@ impl<'a> Tokens<'a> {
     /// First non-finite element of a kept token, as an error about `argument`.
     pub fn check_finite(&self, argument: &'static str) -> Result<()> {
         for row in self.sequences.kept_rows() {
-            for position in row * self.dim..(row + 1) * self.dim {
-                let got = self.data.get(position);
-                if !got.is_finite() {
-                    return Err(Error::NonFinite { argument: argument.into(), position, got });
-                }
+            let first = row * self.dim;
+            if let Some(i) = self.data.slice(first..first + self.dim).first_non_finite() {
+                let position = first + i;
+                return Err(Error::NonFinite {
+                    argument: argument.into(),
+                    position,
+                    got: self.data.get(position),
+                });
             }
         }
         Ok(())
