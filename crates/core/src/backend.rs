@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::op::{Documents, Op, Output};
+use crate::op::{Codec, Documents, Op, Output};
+use crate::plaid::Segment;
 use crate::sequences::Sequences;
 
 /// `Send + Sync` where threads exist; nothing in a browser, whose GPU objects belong to one thread.
@@ -159,11 +160,15 @@ pub struct ResidentMeta {
 #[derive(Clone)]
 pub struct Resident {
     meta: ResidentMeta,
-    #[cfg(not(target_arch = "wasm32"))]
-    handle: Arc<dyn Any + Send + Sync>,
-    #[cfg(target_arch = "wasm32")]
-    handle: Arc<dyn Any>,
+    handle: Handle,
 }
+
+/// A backend's own representation of something.
+#[cfg(not(target_arch = "wasm32"))]
+type Handle = Arc<dyn Any + Send + Sync>;
+/// A backend's own representation of something.
+#[cfg(target_arch = "wasm32")]
+type Handle = Arc<dyn Any>;
 
 impl ResidentMeta {
     /// What can be read off the documents themselves; the backend fills in `bytes`.
@@ -184,14 +189,7 @@ impl ResidentMeta {
 
 impl Resident {
     /// Wraps a backend's own representation.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn new<T: Any + Send + Sync>(meta: ResidentMeta, handle: T) -> Self {
-        Self { meta, handle: Arc::new(handle) }
-    }
-
-    /// Wraps a backend's own representation.
-    #[cfg(target_arch = "wasm32")]
-    pub fn new<T: Any>(meta: ResidentMeta, handle: T) -> Self {
+    pub fn new<T: Any + MaybeSendSync>(meta: ResidentMeta, handle: T) -> Self {
         Self { meta, handle: Arc::new(handle) }
     }
 
@@ -209,6 +207,70 @@ impl Resident {
                 format!("documents held by {}", self.meta.backend),
             )
         })
+    }
+}
+
+/// What is known of an index a backend holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexMeta {
+    /// Backend that holds it.
+    pub backend: BackendKind,
+    /// Embedding dimension.
+    pub dim: usize,
+    /// Number of centroids.
+    pub centroids: usize,
+    /// Number of documents.
+    pub documents: usize,
+    /// Number of tokens.
+    pub tokens: usize,
+    /// Bytes held on the device.
+    pub bytes: u64,
+}
+
+impl IndexMeta {
+    /// What can be read off the index itself; the backend fills in `bytes`.
+    pub fn of(codec: &Codec<'_>, segments: &[&Segment], backend: BackendKind) -> Self {
+        Self {
+            backend,
+            dim: codec.dim(),
+            centroids: codec.count(),
+            documents: segments.iter().map(|s| s.documents()).sum(),
+            tokens: segments.iter().map(|s| s.tokens()).sum(),
+            bytes: 0,
+        }
+    }
+}
+
+/// An index that a backend holds. Dropping the last clone frees it.
+#[derive(Clone)]
+pub struct ResidentIndex {
+    meta: IndexMeta,
+    handle: Handle,
+}
+
+impl ResidentIndex {
+    /// Wraps a backend's own representation.
+    pub fn new<T: Any + MaybeSendSync>(meta: IndexMeta, handle: T) -> Self {
+        Self { meta, handle: Arc::new(handle) }
+    }
+
+    /// Facts about the index.
+    pub fn meta(&self) -> &IndexMeta {
+        &self.meta
+    }
+
+    /// The backend's representation, or an error when another kind of backend made it.
+    pub fn handle<T: Any>(&self) -> Result<&T> {
+        self.handle.downcast_ref().ok_or_else(|| {
+            let got = format!("an index held by {}", self.meta.backend);
+            Error::value("index", "an index uploaded by this engine", got)
+        })
+    }
+}
+
+impl fmt::Debug for ResidentIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ResidentIndex").field(&self.meta).finish()
     }
 }
 
@@ -282,6 +344,18 @@ pub trait Backend: MaybeSendSync {
 
     /// Copies documents to the device. `normalized` records that the vectors have unit length already.
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident>;
+
+    /// Copies an index to the device. Backends that read host memory in place have no use for it and refuse.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` where the backend does not keep indexes.
+    fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {
+        let _ = (codec, segments);
+        Err(Error::Unsupported {
+            what: format!("keeping an index on {}", self.info().kind),
+            hint: "search the index in host memory".into(),
+        })
+    }
 
     /// Starts `op`. Inputs may be reused as soon as this returns.
     ///

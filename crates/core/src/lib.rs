@@ -2,6 +2,7 @@
 //!
 //! - [`DType`], [`Tokens`]: element types and batches of token sequences (padded or packed, masked, with lengths).
 //! - [`Op`] and its structs ([`Forward`], [`Retrieve`]): operators as values that validate themselves and know their cost.
+//! - [`plaid`]: segments of an index and sets of documents.
 //! - [`oracle`]: the float64 reference every backend is compared with.
 //! - [`Backend`], [`Engine`], [`Corpus`]: who computes, who chooses, and documents held by a device.
 //! - [`Error`]: one error type with stable codes.
@@ -13,13 +14,14 @@ mod error;
 mod ints;
 mod op;
 pub mod oracle;
+pub mod plaid;
 mod sequences;
 mod tensor;
 mod tokens;
 
 pub use backend::{
-    Backend, BackendInfo, BackendKind, BoxFuture, Cancel, MaybeSendSync, Plan, Resident, ResidentMeta,
-    Submission,
+    Backend, BackendInfo, BackendKind, BoxFuture, Cancel, IndexMeta, MaybeSendSync, Plan, Resident,
+    ResidentIndex, ResidentMeta, Submission,
 };
 pub use dtype::{DType, DataBuf, DataRef, E4M3, Element, bf16, f16};
 pub use engine::{Corpus, CorpusOptions, Engine, SearchOptions};
@@ -27,9 +29,10 @@ pub use error::{Argument, Error, ErrorCode, Result};
 pub use ints::{Integers, MAX_TOKENS};
 pub use op::{
     ApproxScore, Argmax, Backward, BackwardMethod, Codec, Cost, Documents, Forward, FromHidden,
-    FromHiddenBackward, Gradients, HeadGradients, Op, Options, Output, PackedPairs, Pairing, Precision,
-    Quantized, Residual, ResidualBuf, ResidualCodes, ResidualLayout, Retrieve, RetrieveOptions, ScaleMode,
-    Scores, TopK, decode_residual, dequantize, pack_padded, pack_residuals, quantize_fp8, quantize_int8,
+    FromHiddenBackward, Gradients, HeadGradients, Hit, Op, Options, Output, PackedPairs, Pairing, PlaidIndex,
+    PlaidOptions, PlaidSearch, Precision, Quantized, Residual, ResidualBuf, ResidualCodes, ResidualLayout,
+    Retrieve, RetrieveOptions, ScaleMode, Scores, TopK, decode_residual, dequantize, pack_padded,
+    pack_residuals, quantize_fp8, quantize_int8,
 };
 pub use sequences::{Axes, Mask, Sequences};
 pub use tensor::{Tensor, TensorRef};

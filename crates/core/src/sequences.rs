@@ -108,6 +108,12 @@ impl<'a> Sequences<'a> {
         })
     }
 
+    /// [`packed`](Self::packed) with offsets that were checked before.
+    pub(crate) fn checked(offsets: &'a [u32], slots: usize) -> Self {
+        let layout = Layout::Packed { offsets: Cow::Borrowed(offsets) };
+        Self { axes: Axes::Flat(offsets.len() - 1), slots, layout, mask: None }
+    }
+
     /// Keeps only slots whose mask entry is true.
     ///
     /// # Errors

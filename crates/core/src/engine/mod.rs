@@ -7,14 +7,16 @@ pub use corpus::{Corpus, CorpusOptions, SearchOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::{Backend, BackendInfo, BackendKind, Cancel, Plan};
+use crate::backend::{Backend, BackendInfo, BackendKind, Cancel, Plan, ResidentIndex};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ints::Integers;
 use crate::op::{
-    ApproxScore, Backward, Codec, Documents, Forward, FromHidden, FromHiddenBackward, Gradients, Op, Options,
-    Output, Residual, ResidualCodes, Retrieve, RetrieveOptions, Scores, TopK, pack_padded,
+    ApproxScore, Backward, Codec, Documents, Forward, FromHidden, FromHiddenBackward, Gradients, Hit, Op,
+    Options, Output, PlaidSearch, Residual, ResidualCodes, Retrieve, RetrieveOptions, Scores, TopK,
+    pack_padded,
 };
+use crate::plaid::Segment;
 use crate::tensor::TensorRef;
 use crate::tokens::Tokens;
 
@@ -317,6 +319,26 @@ impl Engine {
             Output::Scores(scores) => Ok(scores),
             other => unreachable!("plaid_approx_score returned {other:?}"),
         }
+    }
+
+    /// Search over a PLAID index: the hits of every query, best first.
+    ///
+    /// # Errors
+    /// As [`PlaidSearch::validate`], and the backend's.
+    pub fn plaid_search(&self, op: PlaidSearch<'_>) -> Result<Vec<Vec<Hit>>> {
+        match self.run(&Op::PlaidSearch(op))? {
+            Output::Hits(hits) => Ok(hits),
+            other => unreachable!("plaid_search returned {other:?}"),
+        }
+    }
+
+    /// Copies an index to the preferred backend, for searches that then read nothing from the host.
+    ///
+    /// # Errors
+    /// The backend's; `ERR_UNSUPPORTED` from the CPU, which searches indexes where they are.
+    pub fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {
+        self.cancel.check()?;
+        self.inner.backends[0].upload_index(codec, segments)
     }
 
     /// `quantize_residual`: the nearest centroid of every vector of `x [T, d]` (largest inner product, lowest index among

@@ -4,6 +4,7 @@ mod backward;
 mod forward;
 mod head;
 mod pack;
+mod plaid;
 mod quantize;
 mod residual;
 mod retrieve;
@@ -12,6 +13,7 @@ pub use backward::{Backward, BackwardMethod, Gradients};
 pub use forward::{Argmax, Forward, Options, Pairing, Precision, Scores};
 pub use head::{FromHidden, FromHiddenBackward, HeadGradients};
 pub use pack::{PackedPairs, pack_padded};
+pub use plaid::{Hit, PlaidIndex, PlaidOptions, PlaidSearch};
 pub(crate) use quantize::check_encode;
 pub use quantize::{
     Quantized, ResidualCodes, ScaleMode, decode_residual, dequantize, pack_residuals, quantize_fp8,
@@ -146,6 +148,8 @@ pub enum Op<'a> {
     FromHiddenBackward(FromHiddenBackward<'a>),
     /// Scores from centroids alone.
     ApproxScore(ApproxScore<'a>),
+    /// The best documents of an index per query.
+    PlaidSearch(PlaidSearch<'a>),
 }
 
 impl Op<'_> {
@@ -158,6 +162,7 @@ impl Op<'_> {
             Self::FromHidden(_) => "from_hidden",
             Self::FromHiddenBackward(_) => "from_hidden_backward",
             Self::ApproxScore(_) => "plaid_approx_score",
+            Self::PlaidSearch(_) => "plaid_search",
         }
     }
 
@@ -171,6 +176,7 @@ impl Op<'_> {
             Self::FromHiddenBackward(op) => op.validate(),
             // Checked when it was made.
             Self::ApproxScore(_) => Ok(()),
+            Self::PlaidSearch(op) => op.validate(),
         }
     }
 
@@ -183,6 +189,7 @@ impl Op<'_> {
             Self::FromHidden(op) => op.cost(),
             Self::FromHiddenBackward(op) => op.cost(),
             Self::ApproxScore(op) => op.cost(),
+            Self::PlaidSearch(op) => op.cost(),
         }
     }
 }
@@ -197,6 +204,8 @@ pub enum Output {
     Gradients(Gradients),
     /// From [`Op::Retrieve`].
     TopK(TopK),
+    /// From [`Op::PlaidSearch`]: the hits of every query.
+    Hits(Vec<Vec<Hit>>),
 }
 
 pub(crate) fn check_query(q: &Tokens<'_>) -> Result<()> {

@@ -209,6 +209,17 @@ impl<'a> Residual<'a> {
         Ok(Self { codec, codes, residuals, sequences, inv_norms: None })
     }
 
+    /// Packed documents whose parts were checked before.
+    pub(crate) fn checked(
+        codec: Codec<'a>,
+        codes: &'a [u32],
+        residuals: &'a [u8],
+        sequences: Sequences<'a>,
+        inv_norms: impl Into<DataRef<'a>>,
+    ) -> Self {
+        Self { codec, codes: Cow::Borrowed(codes), residuals, sequences, inv_norms: Some(inv_norms.into()) }
+    }
+
     /// Stored inverse norms of the decoded tokens, one per slot (f32 or f16); used where tokens are normalised.
     ///
     /// # Errors

@@ -6,8 +6,10 @@ mod approx;
 mod backward;
 mod forward;
 mod head;
+mod plaid;
 
 pub use approx::plaid_approx_score;
 pub use backward::{OracleGradients, backward};
 pub use forward::{OracleScores, forward, retrieve};
 pub use head::{OracleHeadGradients, from_hidden, from_hidden_backward};
+pub use plaid::plaid_search;

@@ -1,0 +1,183 @@
+//! Centroids and buckets of an index.
+
+use maxsim_core::plaid::{Buffer, Segment};
+use maxsim_core::{
+    Codec, DType, DataBuf, DataRef, Engine, Error, ResidualLayout, Result, Tensor, TensorRef, f16,
+};
+
+/// What tokens of an index are encoded with. Trained once; every segment of the index uses it.
+#[derive(Debug, Clone)]
+pub struct IndexCodec {
+    parts: CodecParts,
+    centroids: usize,
+}
+
+/// The numbers an [`IndexCodec`] is made of.
+#[derive(Debug, Clone)]
+pub struct CodecParts {
+    /// `[K, d]`, unit vectors.
+    pub centroids: Centroids,
+    /// Embedding dimension `d`.
+    pub dim: usize,
+    /// Bits per dimension: 1, 2, 4 or 8.
+    pub nbits: u32,
+    /// `[2^nbits − 1]`, ascending: where one bucket ends and the next begins.
+    pub bucket_cutoffs: Vec<f32>,
+    /// `[2^nbits]`: what a bucket stands for.
+    pub bucket_weights: Vec<f32>,
+    /// `[d]`: mean magnitude of the residuals per dimension. Decoding does not use it.
+    pub avg_residual: Vec<f32>,
+    /// 0.75 quantile of the residuals' norms: tokens farther than this from every centroid are strangers to the codec.
+    pub cluster_threshold: f32,
+}
+
+/// Centroids as they are stored.
+#[derive(Debug, Clone)]
+pub enum Centroids {
+    /// In single precision.
+    F32(Buffer<f32>),
+    /// In half precision.
+    F16(Buffer<f16>),
+}
+
+impl Centroids {
+    /// The numbers.
+    pub fn data(&self) -> DataRef<'_> {
+        match self {
+            Self::F32(values) => DataRef::F32(values),
+            Self::F16(values) => DataRef::F16(values),
+        }
+    }
+}
+
+/// Tokens as an index stores them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Encoded {
+    /// Centroid of every token.
+    pub codes: Vec<u32>,
+    /// Packed residuals, [`ResidualLayout::Plaid`].
+    pub residuals: Vec<u8>,
+    /// `1 / max(‖decoded‖, 1e-6)` of every token.
+    pub inv_norms: Vec<f16>,
+}
+
+impl IndexCodec {
+    /// Checks the numbers against each other.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE`, `ERR_VALUE` or `ERR_NON_FINITE` naming what does not fit.
+    pub fn new(parts: CodecParts) -> Result<Self> {
+        let CodecParts { centroids, dim, nbits, bucket_cutoffs, bucket_weights, avg_residual, .. } = &parts;
+        if *dim == 0 || centroids.data().len() % dim != 0 {
+            let got = format!("{} numbers, d = {dim}", centroids.data().len());
+            return Err(Error::shape("centroids", "[K, d]", got));
+        }
+        let count = centroids.data().len() / dim;
+        let view = TensorRef::new(centroids.data(), &[count, *dim])?;
+        view.check_finite("centroids")?;
+        Codec::new(view, &bucket_weights[..], *nbits, ResidualLayout::Plaid)?;
+        let buckets = 1 << nbits;
+        let vector = |argument: &'static str, values: &[f32], expected: usize| {
+            if values.len() != expected {
+                return Err(Error::shape(argument, format!("[{expected}]"), format!("[{}]", values.len())));
+            }
+            TensorRef::new(values, &[expected])?.check_finite(argument)
+        };
+        vector("bucket_weights", bucket_weights, buckets)?;
+        vector("bucket_cutoffs", bucket_cutoffs, buckets - 1)?;
+        vector("avg_residual", avg_residual, *dim)?;
+        if let Some(pair) = bucket_cutoffs.windows(2).find(|pair| pair[0] > pair[1]) {
+            let got = format!("{} before {}", pair[0], pair[1]);
+            return Err(Error::value("bucket_cutoffs", "ascending numbers", got));
+        }
+        if !parts.cluster_threshold.is_finite() {
+            let got = parts.cluster_threshold.to_string();
+            return Err(Error::value("cluster_threshold", "a finite number", got));
+        }
+        Ok(Self { parts, centroids: count })
+    }
+
+    /// The numbers.
+    pub fn parts(&self) -> &CodecParts {
+        &self.parts
+    }
+
+    /// Embedding dimension.
+    pub fn dim(&self) -> usize {
+        self.parts.dim
+    }
+
+    /// Bits per dimension.
+    pub fn nbits(&self) -> u32 {
+        self.parts.nbits
+    }
+
+    /// Number of centroids.
+    pub fn count(&self) -> usize {
+        self.centroids
+    }
+
+    /// Bytes of a token's residual.
+    pub fn residual_bytes(&self) -> usize {
+        self.as_codec().residual_bytes()
+    }
+
+    /// Element type of the centroids.
+    pub fn dtype(&self) -> DType {
+        self.parts.centroids.data().dtype()
+    }
+
+    /// Centroids and buckets as operators take them.
+    pub fn as_codec(&self) -> Codec<'_> {
+        let shape = [self.centroids, self.parts.dim];
+        let centroids = TensorRef::new(self.parts.centroids.data(), &shape).expect("checked in new()");
+        let weights = &self.parts.bucket_weights[..];
+        Codec::new(centroids, weights, self.parts.nbits, ResidualLayout::Plaid).expect("checked in new()")
+    }
+
+    /// Encodes tokens `[T, d]` (f32, f16 or bf16): the centroid of largest inner product (the lowest number among equals),
+    /// the packed rest, and the inverse norm of both together.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE`, `ERR_DTYPE` and `ERR_NON_FINITE` about `x`, and the engine's.
+    pub fn encode(&self, engine: &Engine, x: &TensorRef<'_>) -> Result<Encoded> {
+        let encoded = engine.quantize_residual(x, &self.parts.bucket_cutoffs, &self.as_codec())?;
+        Ok(Encoded {
+            codes: encoded.codes,
+            residuals: encoded.residuals,
+            inv_norms: encoded.inv_norms.into_iter().map(f16::from_f32).collect(),
+        })
+    }
+
+    /// A segment of encoded documents: document `i` is tokens `offsets[i]..offsets[i + 1]`.
+    ///
+    /// # Errors
+    /// As [`Segment::build`].
+    pub fn segment(&self, offsets: Vec<u32>, encoded: Encoded) -> Result<Segment> {
+        let Encoded { codes, residuals, inv_norms } = encoded;
+        Segment::build(offsets, codes, residuals, inv_norms, &self.as_codec())
+    }
+
+    /// The vectors that tokens stand for, `[T, d]` in f32, unit length.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE` if the segment was made with another codec.
+    pub fn decode(&self, segment: &Segment) -> Result<Tensor> {
+        let codec = self.as_codec();
+        if !segment.fits(&codec) {
+            return Err(Error::shape("segment", format!("made with {codec:?}"), "another codec's"));
+        }
+        Ok(maxsim_core::decode_residual(&segment.residual(&codec), true))
+    }
+}
+
+impl From<DataBuf> for Centroids {
+    /// Half precision stays; everything else becomes single.
+    fn from(values: DataBuf) -> Self {
+        match values {
+            DataBuf::F16(values) => Self::F16(values.into()),
+            DataBuf::F32(values) => Self::F32(values.into()),
+            other => Self::F32(other.as_ref().to_f32().into()),
+        }
+    }
+}
