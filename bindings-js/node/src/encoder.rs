@@ -6,7 +6,6 @@ use napi_derive::napi;
 
 use crate::engine::{NativeCancel, flag};
 use crate::job::{Promised, promise, promise_as};
-use crate::output::array;
 
 /// `NativeEncoder` of `native.ts`.
 #[napi]
@@ -62,35 +61,12 @@ impl NativeEncoder {
     ) -> Promised<RawEncoded> {
         let (encoder, cancel) = (self.0, flag(cancel));
         promise(move || {
-            let (mut vectors, mut offsets, mut spans) = (Vec::new(), vec![0u32], Vec::new());
-            for text in &texts {
-                cancel.check()?;
-                let encoded = one(encoder, text);
-                vectors.extend_from_slice(&encoded.vectors);
-                spans.extend(utf16(text, &encoded.spans));
-                offsets.push((spans.len() / 2) as u32);
-            }
+            let encoded = maxsim_js::encode(encoder, &texts, one, &cancel)?;
             Ok(RawEncoded {
-                vectors: array("vectors", vectors)?,
-                offsets: array("offsets", offsets)?,
-                spans: array("spans", spans)?,
+                vectors: encoded.vectors.into(),
+                offsets: encoded.offsets.into(),
+                spans: encoded.spans.into(),
             })
         })
     }
-}
-
-/// Starts and ends of spans, from UTF-8 bytes to the UTF-16 units that JavaScript counts.
-fn utf16(text: &str, spans: &[(u32, u32)]) -> Vec<u32> {
-    let (mut bytes, mut units) = (0, 0);
-    let mut convert = |to: u32| {
-        let to = to as usize;
-        // Spans ascend, but those of one character's expansion overlap.
-        if to < bytes {
-            (bytes, units) = (0, 0);
-        }
-        units += text[bytes..to].encode_utf16().count();
-        bytes = to;
-        units as u32
-    };
-    spans.iter().flat_map(|&(start, end)| [convert(start), convert(end)]).collect()
 }

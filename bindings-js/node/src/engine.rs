@@ -2,18 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use maxsim::{Cancel, Corpus, CorpusOptions, Engine, EngineBuilder, Error, Result, pack_padded};
+use maxsim::{Cancel, Corpus, Engine, EngineBuilder, Error, Result};
+use maxsim_js::Operation;
 use napi::bindgen_prelude::{Float32Array, ToNapiValue, TypeName};
 use napi_derive::napi;
 
 use crate::corpus::{NativeCorpus, Slot, clear};
-use crate::input::{self, HeldTensor, HeldTokens, RawTensor, RawTokens};
+use crate::input::{RawCodec, RawOp, RawResidual, RawTensor, RawTokens, held};
 use crate::job::{Promised, promise, promise_as};
-use crate::operation::{Operation, RawOp, renamed};
 use crate::output::{RawGradients, RawPacked, RawPlan, RawScores};
 use crate::quantize::RawResidualCodes;
-use crate::residual::{HeldCodec, HeldResidual, RawCodec, RawResidual};
-use crate::warnings;
 
 /// `RawEngineOptions` of `native.ts`.
 #[napi(object, object_to_js = false)]
@@ -31,10 +29,7 @@ impl RawEngineOptions {
             builder = builder.backend(backend.parse()?);
         }
         if let Some(threads) = self.threads {
-            // Zero is refused below; more threads than a u16 counts would only fail later and worse.
-            let threads = u16::try_from(threads)
-                .map_err(|_| Error::value("threads", "at least 1 and at most 65535", threads.to_string()))?;
-            builder = builder.threads(threads.into());
+            builder = builder.threads(maxsim_js::threads(threads as f64)?);
         }
         if let Some(level) = &self.cpu_level {
             builder = builder.cpu_level(level.parse()?);
@@ -49,7 +44,7 @@ impl RawEngineOptions {
 /// Sets an engine up.
 #[napi(catch_unwind)]
 pub fn create_engine(options: RawEngineOptions) -> Promised<Engine, NativeEngine> {
-    warnings::collect();
+    maxsim_js::collect_warnings();
     promise_as(
         move || options.build(),
         |_, engine| NativeEngine { held: Arc::new(Mutex::new(Some(Held { engine, corpora: Vec::new() }))) },
@@ -97,14 +92,9 @@ pub struct RawCorpusOptions {
     pub validate_finite: Option<bool>,
 }
 
-impl RawCorpusOptions {
-    fn options(&self) -> Result<CorpusOptions> {
-        let defaults = CorpusOptions::default();
-        Ok(CorpusOptions {
-            storage: self.storage.as_deref().map(str::parse).transpose()?,
-            normalize: self.normalize.unwrap_or(defaults.normalize),
-            validate_finite: self.validate_finite.unwrap_or(defaults.validate_finite),
-        })
+impl From<RawCorpusOptions> for maxsim_js::RawCorpusOptions {
+    fn from(raw: RawCorpusOptions) -> Self {
+        Self { storage: raw.storage, normalize: raw.normalize, validate_finite: raw.validate_finite }
     }
 }
 
@@ -167,13 +157,13 @@ impl NativeEngine {
         corpus: Option<&NativeCorpus>,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawScores>> {
-        self.operate(op, corpus, cancel, |engine, op| RawScores::new(op.with(|op| engine.run(op))?))
+        self.operate(op, corpus, cancel, |engine, op| op.run(engine).map(Into::into))
     }
 
     /// Gradients of an operator that says so.
     #[napi(catch_unwind)]
     pub fn backward(&self, op: RawOp, cancel: Option<&NativeCancel>) -> napi::Result<Promised<RawGradients>> {
-        self.operate(op, None, cancel, |engine, op| RawGradients::new(op.with(|op| engine.run(op))?))
+        self.operate(op, None, cancel, |engine, op| op.gradients(engine).map(Into::into))
     }
 
     /// Codes and residuals of vectors.
@@ -186,27 +176,18 @@ impl NativeEngine {
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawResidualCodes>> {
         let engine = self.get(cancel);
-        let (x, codec): (HeldTensor, HeldCodec) = (x.try_into()?, codec.try_into()?);
-        let cutoffs: input::Held<Float32Array, f32> = cutoffs.into();
+        let x: maxsim_js::RawTensor = x.try_into()?;
+        let codec: maxsim_js::RawCodec = codec.try_into()?;
+        let cutoffs = held(cutoffs);
         Ok(promise(move || {
-            let engine = engine.clone()?;
-            let (vectors, checked) = (x.tensor()?, codec.codec()?);
-            let encoded = engine.quantize_residual(&vectors, cutoffs.as_ref(), &checked);
-            let encoded = encoded.map_err(|error| {
-                error.map_argument(|argument| match argument {
-                    "Q" => x.name.clone().into(),
-                    "D" | "centroids" => codec.field("centroids"),
-                    other => other.to_owned().into(),
-                })
-            })?;
-            RawResidualCodes::new(encoded)
+            maxsim_js::encode_residual(&engine.clone()?, &x, &codec, cutoffs.as_ref()).map(Into::into)
         }))
     }
 
     /// How an operator would be run.
     #[napi(catch_unwind)]
     pub fn explain(&self, op: RawOp, corpus: Option<&NativeCorpus>) -> napi::Result<Promised<RawPlan>> {
-        self.operate(op, corpus, None, |engine, op| op.with(|op| engine.explain(op)).map(Into::into))
+        self.operate(op, corpus, None, |engine, op| op.explain(engine).map(Into::into))
     }
 
     /// Packs padded reranking input.
@@ -217,12 +198,11 @@ impl NativeEngine {
         d: RawTokens,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawPacked>> {
-        let (q, d): (HeldTokens, HeldTokens) = (q.try_into()?, d.try_into()?);
+        let (q, d): (maxsim_js::RawTokens, maxsim_js::RawTokens) = (q.try_into()?, d.try_into()?);
         let cancel = flag(cancel);
         Ok(promise(move || {
             cancel.check()?;
-            let pairs = pack_padded(&q.tokens()?, &d.tokens()?);
-            RawPacked::new(pairs.map_err(|e| e.map_argument(|a| renamed(a, &q.name, &d.name)))?)
+            maxsim_js::pack(&q, &d).map(Into::into)
         }))
     }
 
@@ -234,11 +214,9 @@ impl NativeEngine {
         options: RawCorpusOptions,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<(Corpus, Slot), NativeCorpus>> {
-        let documents: HeldTokens = documents.try_into()?;
-        Ok(self.upload(cancel, move |engine| {
-            let corpus = engine.corpus(documents.tokens()?, options.options()?);
-            corpus.map_err(|e| e.map_argument(|a| renamed(a, "q", "documents")))
-        }))
+        let documents: maxsim_js::RawTokens = documents.try_into()?;
+        let options = options.into();
+        Ok(self.upload(cancel, move |engine| maxsim_js::upload(engine, &documents, &options)))
     }
 
     /// Uploads residual documents.
@@ -248,8 +226,8 @@ impl NativeEngine {
         documents: RawResidual,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<(Corpus, Slot), NativeCorpus>> {
-        let documents: HeldResidual = documents.try_into()?;
-        Ok(self.upload(cancel, move |engine| engine.residual_corpus(documents.documents()?)))
+        let documents: maxsim_js::RawResidual = documents.try_into()?;
+        Ok(self.upload(cancel, move |engine| maxsim_js::upload_residual(engine, &documents)))
     }
 
     /// Drops the engine and its corpora; calls under way keep them until they are done.
@@ -296,7 +274,7 @@ impl NativeEngine {
             // Disposed: still a typed error, by the same way as all others.
             Err(error) => return Ok(promise(move || Err(error.clone()))),
         };
-        let op = Operation::new(op, corpus)?;
+        let op = Operation::new(op.try_into()?, corpus);
         Ok(promise(move || work(&engine, &op)))
     }
 }

@@ -1,7 +1,7 @@
 //! Node binding: from JavaScript values to `maxsim` and back, computing off the event loop.
 //!
-//! What users see is written in TypeScript (`bindings-js/api`); this crate implements its `binding/native.ts`. Argument
-//! forms and option names were checked there, values and how they fit each other are checked by `maxsim`.
+//! What users see is written in TypeScript (`bindings-js/api`); this crate implements its `binding/native.ts`, by
+//! `bindings-js/shared`, as `bindings-js/web` does.
 
 #![allow(unreachable_pub, reason = "what `#[napi]` exports is `pub`, and reached from JavaScript only")]
 
@@ -11,10 +11,8 @@ mod engine;
 mod failure;
 mod input;
 mod job;
-mod operation;
 mod output;
 mod quantize;
-mod residual;
 mod warnings;
 
 use napi_derive::napi;

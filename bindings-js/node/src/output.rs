@@ -1,7 +1,7 @@
-//! Results as JavaScript sees them.
+//! Results as JavaScript sees them: arrays of Rust, handed over without a copy.
 
 use bytemuck::cast_vec;
-use maxsim::{Argmax, DataBuf, Error, Op, Output, PackedPairs, Plan, Result, Scores, Tensor, TopK};
+use maxsim::{DataBuf, Plan, Tensor};
 use napi::bindgen_prelude::{
     Either4, Float32Array, Int8Array, Int32Array, Uint8Array, Uint16Array, Uint32Array,
 };
@@ -18,118 +18,34 @@ pub struct RawScores {
     pub argmax_offsets: Option<Uint32Array>,
 }
 
-/// Bytes of the largest array every supported Node can make; making a larger one is an exception that nobody catches.
-const MAX_BYTES: u64 = 1 << 32;
-
-/// `values` as an array of JavaScript.
-pub(crate) fn array<T, A: From<Vec<T>>>(argument: &'static str, values: Vec<T>) -> Result<A> {
-    check_len::<T>(argument, values.len())?;
-    Ok(values.into())
-}
-
-/// Refuses `len` elements of `T` if no array can hold them.
-pub(crate) fn check_len<T>(argument: &'static str, len: usize) -> Result<()> {
-    let limit = MAX_BYTES / size_of::<T>() as u64;
-    if len as u64 <= limit {
-        return Ok(());
-    }
-    Err(Error::Limit {
-        argument: argument.into(),
-        limit: format!("{limit} elements per result"),
-        got: len.to_string(),
-    })
-}
-
-/// Refuses results that could not be handed over before memory is asked for.
-pub(crate) fn check_scores(op: &Op<'_>) -> Result<()> {
-    let scores = match op {
-        Op::Forward(op) => op.pair_count(),
-        Op::Retrieve(op) => op.forward.q.count().saturating_mul(op.width()),
-        Op::FromHidden(op) => op.q.count().saturating_mul(op.h.count()),
-        // Gradients and approximate scores are no larger than what they come from.
-        _ => 0,
-    };
-    check_len::<f32>("scores", scores)
-}
-
 fn shape(extents: &[usize]) -> Vec<i64> {
     extents.iter().map(|&n| n as i64).collect()
 }
 
-fn unknown(output: &Output) -> Error {
-    Error::Unsupported {
-        what: format!("result {output:?}"),
-        hint: "this package is older than the engine".into(),
-    }
-}
-
-impl RawScores {
-    pub(crate) fn new(output: Output) -> Result<Self> {
-        match output {
-            Output::Scores(Scores { values, shape, argmax }) => Self::of(values, None, &shape, argmax),
-            Output::TopK(TopK { scores, indices, shape, argmax }) => {
-                Self::of(scores, Some(indices), &shape, argmax)
-            }
-            other => Err(unknown(&other)),
+impl From<maxsim_js::RawScores> for RawScores {
+    fn from(raw: maxsim_js::RawScores) -> Self {
+        Self {
+            scores: raw.scores.into(),
+            shape: shape(&raw.shape),
+            indices: raw.indices.map(Into::into),
+            argmax: raw.argmax.map(Into::into),
+            argmax_shape: raw.argmax_shape.as_deref().map(shape),
+            argmax_offsets: raw.argmax_offsets.map(Into::into),
         }
     }
-
-    fn of(
-        scores: Vec<f32>,
-        indices: Option<Vec<u32>>,
-        extents: &[usize],
-        argmax: Option<Argmax>,
-    ) -> Result<Self> {
-        let rows = scores.len();
-        let mut raw = Self {
-            scores: array("scores", scores)?,
-            shape: shape(extents),
-            indices: indices.map(|indices| array("indices", indices)).transpose()?,
-            argmax: None,
-            argmax_shape: None,
-            argmax_offsets: None,
-        };
-        if let Some(argmax) = argmax {
-            // Hits are scored as a list of pairs, so their winners come as [Nq·k, Lq]; the scores' own axes are wanted.
-            match argmax.shape() {
-                Some(of_list) => {
-                    let lq = of_list.last().copied().unwrap_or(0);
-                    raw.argmax_shape = Some(shape(&[extents, &[lq]].concat()));
-                }
-                None => raw.argmax_offsets = Some(array("argmax", offsets(&argmax, rows)?)?),
-            }
-            raw.argmax = Some(array("argmax", argmax.values)?);
-        }
-        Ok(raw)
-    }
-}
-
-/// `[rows + 1]` ends of the winners of packed queries.
-fn offsets(argmax: &Argmax, rows: usize) -> Result<Vec<u32>> {
-    let ends = (0..rows).map(|p| argmax.range(p).end);
-    std::iter::once(0)
-        .chain(ends)
-        .map(|end| {
-            u32::try_from(end).map_err(|_| Error::Limit {
-                argument: "argmax".into(),
-                limit: format!("{} winners of packed queries per call", u32::MAX),
-                got: argmax.values.len().to_string(),
-            })
-        })
-        .collect()
 }
 
 type Elements = Either4<Float32Array, Uint16Array, Uint8Array, Int8Array>;
 
 /// Elements in the array that holds their type; f16 and bf16 as bits.
-fn elements(argument: &'static str, data: DataBuf) -> Result<Elements> {
-    Ok(match data {
-        DataBuf::F32(values) => Either4::A(array(argument, values)?),
-        DataBuf::F16(values) => Either4::B(array(argument, cast_vec::<_, u16>(values))?),
-        DataBuf::BF16(values) => Either4::B(array(argument, cast_vec::<_, u16>(values))?),
-        DataBuf::E4M3(values) => Either4::C(array(argument, cast_vec::<_, u8>(values))?),
-        DataBuf::I8(values) => Either4::D(array(argument, values)?),
-    })
+fn elements(data: DataBuf) -> Elements {
+    match data {
+        DataBuf::F32(values) => Either4::A(values.into()),
+        DataBuf::F16(values) => Either4::B(cast_vec::<_, u16>(values).into()),
+        DataBuf::BF16(values) => Either4::B(cast_vec::<_, u16>(values).into()),
+        DataBuf::E4M3(values) => Either4::C(cast_vec::<_, u8>(values).into()),
+        DataBuf::I8(values) => Either4::D(values.into()),
+    }
 }
 
 /// `RawResult` of `native.ts`.
@@ -140,10 +56,10 @@ pub struct RawResult {
     pub shape: Vec<i64>,
 }
 
-impl RawResult {
-    pub(crate) fn new(argument: &'static str, tensor: Tensor) -> Result<Self> {
+impl From<Tensor> for RawResult {
+    fn from(tensor: Tensor) -> Self {
         let (dtype, shape) = (tensor.dtype().name().into(), shape(tensor.shape()));
-        Ok(Self { data: elements(argument, tensor.into_data())?, dtype, shape })
+        Self { data: elements(tensor.into_data()), dtype, shape }
     }
 }
 
@@ -157,17 +73,10 @@ pub struct RawGradients {
     pub b: Option<RawResult>,
 }
 
-impl RawGradients {
-    pub(crate) fn new(output: Output) -> Result<Self> {
-        let Output::Gradients(gradients) = output else { return Err(unknown(&output)) };
-        let result = |name, gradient: Option<Tensor>| gradient.map(|g| RawResult::new(name, g)).transpose();
-        Ok(Self {
-            q: result("q", gradients.q)?,
-            d: result("d", gradients.d)?,
-            h: result("h", gradients.h)?,
-            w: result("w", gradients.w)?,
-            b: result("b", gradients.b)?,
-        })
+impl From<maxsim_js::RawGradients> for RawGradients {
+    fn from(raw: maxsim_js::RawGradients) -> Self {
+        let result = |gradient: Option<Tensor>| gradient.map(RawResult::from);
+        Self { q: result(raw.q), d: result(raw.d), h: result(raw.h), w: result(raw.w), b: result(raw.b) }
     }
 }
 
@@ -180,6 +89,13 @@ pub struct RawPackedTokens {
     pub offsets: Uint32Array,
 }
 
+impl From<maxsim_js::RawPackedTokens> for RawPackedTokens {
+    fn from(raw: maxsim_js::RawPackedTokens) -> Self {
+        let dtype = raw.data.dtype().name().into();
+        Self { data: elements(raw.data), dtype, dim: raw.dim as i64, offsets: raw.offsets.into() }
+    }
+}
+
 /// `RawPacked` of `native.ts`.
 #[napi(object, object_from_js = false)]
 pub struct RawPacked {
@@ -189,22 +105,14 @@ pub struct RawPacked {
     pub pair_d_idx: Uint32Array,
 }
 
-impl RawPacked {
-    pub(crate) fn new(pairs: PackedPairs) -> Result<Self> {
-        Ok(Self {
-            q: RawPackedTokens::new(pairs.q, pairs.dim, pairs.cu_seqlens_q)?,
-            d: RawPackedTokens::new(pairs.d, pairs.dim, pairs.cu_seqlens_d)?,
-            pair_q_idx: array("pairQIdx", pairs.pair_q_idx)?,
-            pair_d_idx: array("pairDIdx", pairs.pair_d_idx)?,
-        })
-    }
-}
-
-impl RawPackedTokens {
-    fn new(data: DataBuf, dim: usize, offsets: Vec<u32>) -> Result<Self> {
-        let dtype = data.dtype().name().into();
-        let data = elements("data", data)?;
-        Ok(Self { data, dtype, dim: dim as i64, offsets: array("offsets", offsets)? })
+impl From<maxsim_js::RawPacked> for RawPacked {
+    fn from(raw: maxsim_js::RawPacked) -> Self {
+        Self {
+            q: raw.q.into(),
+            d: raw.d.into(),
+            pair_q_idx: raw.pair_q_idx.into(),
+            pair_d_idx: raw.pair_d_idx.into(),
+        }
     }
 }
 

@@ -1,14 +1,12 @@
 //! Quantisers and their inverses.
 
-use maxsim::{Error, Quantized, Result, ScaleMode, Scales, decode_residual, quantize_fp8, quantize_int8};
 use napi::bindgen_prelude::{Float32Array, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
 use crate::engine::{NativeCancel, flag};
-use crate::input::{Held, HeldTensor, RawTensor};
+use crate::input::{RawResidual, RawTensor, held};
 use crate::job::{Promised, promise};
-use crate::output::{RawResult, array, check_len};
-use crate::residual::{HeldResidual, RawResidual};
+use crate::output::RawResult;
 
 /// `RawQuantized` of `native.ts`.
 #[napi(object, object_from_js = false)]
@@ -25,13 +23,13 @@ pub struct RawResidualCodes {
     pub inv_norms: Float32Array,
 }
 
-impl RawResidualCodes {
-    pub(crate) fn new(encoded: maxsim::ResidualCodes) -> Result<Self> {
-        Ok(Self {
-            codes: array("codes", encoded.codes)?,
-            residuals: array("residuals", encoded.residuals)?,
-            inv_norms: array("invNorms", encoded.inv_norms)?,
-        })
+impl From<maxsim::ResidualCodes> for RawResidualCodes {
+    fn from(encoded: maxsim::ResidualCodes) -> Self {
+        Self {
+            codes: encoded.codes.into(),
+            residuals: encoded.residuals.into(),
+            inv_norms: encoded.inv_norms.into(),
+        }
     }
 }
 
@@ -43,17 +41,11 @@ pub fn quantize(
     scale: Option<String>,
     cancel: Option<&NativeCancel>,
 ) -> napi::Result<Promised<RawQuantized>> {
-    let (x, cancel): (HeldTensor, _) = (x.try_into()?, flag(cancel));
+    let (x, cancel): (maxsim_js::RawTensor, _) = (x.try_into()?, flag(cancel));
     Ok(promise(move || {
         cancel.check()?;
-        let mode = scale.as_deref().map_or(Ok(ScaleMode::default()), str::parse)?;
-        let to = match dtype.as_str() {
-            "fp8" => quantize_fp8,
-            "int8" => quantize_int8,
-            other => return Err(Error::value("dtype", "fp8 or int8", format!("{other:?}"))),
-        };
-        let Quantized { values, scales, .. } = to(&x.tensor()?, mode)?;
-        Ok(RawQuantized { values: RawResult::new("data", values)?, scales: array("scales", scales)? })
+        let quantized = maxsim_js::quantize(&x, &dtype, scale.as_deref())?;
+        Ok(RawQuantized { values: quantized.values.into(), scales: quantized.scales.into() })
     }))
 }
 
@@ -64,23 +56,11 @@ pub fn dequantize(
     scales: Float32Array,
     cancel: Option<&NativeCancel>,
 ) -> napi::Result<Promised<RawResult>> {
-    let (x, cancel): (HeldTensor, _) = (x.try_into()?, flag(cancel));
-    let scales: Held<Float32Array, f32> = scales.into();
+    let (x, cancel): (maxsim_js::RawTensor, _) = (x.try_into()?, flag(cancel));
+    let scales = held(scales);
     Ok(promise(move || {
         cancel.check()?;
-        let tensor = x.tensor()?;
-        check_len::<f32>("x", tensor.data().len())?;
-        let scales = match scales.as_ref() {
-            [one] => Scales::PerTensor(*one),
-            many => Scales::PerToken(many),
-        };
-        let values = maxsim::dequantize(&tensor, scales).map_err(|error| {
-            error.map_argument(|argument| match argument {
-                "scales" => "x.scales".into(),
-                other => other.to_owned().into(),
-            })
-        })?;
-        RawResult::new("data", values)
+        maxsim_js::dequantize(&x, &scales).map(Into::into)
     }))
 }
 
@@ -91,14 +71,9 @@ pub fn decode_residual_documents(
     normalize: Option<bool>,
     cancel: Option<&NativeCancel>,
 ) -> napi::Result<Promised<RawResult>> {
-    let (d, cancel): (HeldResidual, _) = (d.try_into()?, flag(cancel));
+    let (d, cancel): (maxsim_js::RawResidual, _) = (d.try_into()?, flag(cancel));
     Ok(promise(move || {
         cancel.check()?;
-        let documents = d.documents()?;
-        let (slots, dim) = (documents.sequences().slots(), documents.codec().dim());
-        check_len::<f32>("d", slots.saturating_mul(dim))?;
-        let vectors = decode_residual(&documents, normalize.unwrap_or(true));
-        let shape = [documents.sequences().shape(), vec![dim]].concat();
-        RawResult::new("data", maxsim::Tensor::new(vectors.into_data(), shape)?)
+        maxsim_js::decode_residual(&d, normalize).map(Into::into)
     }))
 }

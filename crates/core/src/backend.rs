@@ -107,9 +107,19 @@ impl fmt::Display for Plan {
     }
 }
 
+/// Asks the caller whether to stop.
+#[cfg(not(target_arch = "wasm32"))]
+type Poll = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Asks the caller whether to stop.
+#[cfg(target_arch = "wasm32")]
+type Poll = Arc<dyn Fn() -> bool>;
+
 /// A flag by which a caller stops work under way; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct Cancel {
+    flag: Arc<AtomicBool>,
+    poll: Option<Poll>,
+}
 
 impl Cancel {
     /// A flag that is not set.
@@ -117,19 +127,35 @@ impl Cancel {
         Self::default()
     }
 
+    /// A flag that is also set once `poll` says so, for callers that cannot set it while they wait, as on the only thread.
+    /// Work may ask thousands of times a second.
+    pub fn polling(poll: impl Fn() -> bool + MaybeSendSync + 'static) -> Self {
+        Self { poll: Some(Arc::new(poll)), ..Self::default() }
+    }
+
     /// Asks the work to stop; it returns `ERR_ABORTED` at its next check.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
     }
 
     /// Whether [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        if !self.flag.load(Ordering::Relaxed) && self.poll.as_ref().is_some_and(|poll| poll()) {
+            self.cancel();
+        }
+        self.flag.load(Ordering::Relaxed)
     }
 
     /// `ERR_ABORTED` once cancelled.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Aborted) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flag, poll } = self;
+        f.debug_struct("Cancel").field("flag", flag).field("polls", &poll.is_some()).finish()
     }
 }
 

@@ -7,6 +7,11 @@
 //! - [`Backend`], [`Engine`], [`Corpus`]: who computes, who chooses, and documents held by a device.
 //! - [`Error`]: one error type with stable codes.
 
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(clippy::arc_with_non_send_sync, reason = "`MaybeSendSync` asks for both where threads exist")
+)]
+
 mod backend;
 mod dtype;
 mod engine;

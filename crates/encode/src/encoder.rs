@@ -64,7 +64,15 @@ impl StaticEncoder {
     /// [`Error::Format`](maxsim_core::Error::Format) if the bytes are not such a file,
     /// [`Error::Version`](maxsim_core::Error::Version) if they are a later one.
     pub fn from_bytes(model: &[u8]) -> Result<Self> {
-        Self::parse(Cow::Owned(model.to_vec()))
+        Self::from_vec(model.to_vec())
+    }
+
+    /// [`from_bytes`](Self::from_bytes) without the copy.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Self::from_bytes).
+    pub fn from_vec(model: Vec<u8>) -> Result<Self> {
+        Self::parse(Cow::Owned(model))
     }
 
     fn parse(bytes: Cow<'static, [u8]>) -> Result<Self> {

@@ -7,7 +7,7 @@ pub use corpus::{Corpus, CorpusOptions, SearchOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::{Backend, BackendInfo, BackendKind, Cancel, Plan, ResidentIndex};
+use crate::backend::{Backend, BackendInfo, BackendKind, Cancel, Plan, ResidentIndex, Submission};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ints::Integers;
@@ -126,7 +126,7 @@ impl Engine {
     /// # Errors
     /// Those of validation and of the backend.
     pub fn run(&self, op: &Op<'_>) -> Result<Output> {
-        self.prepare(op)?.submit(op, &self.cancel).wait()
+        self.submit(op)?.wait()
     }
 
     /// [`run`](Self::run) for callers that may only await. Inputs are read before the first suspension.
@@ -134,7 +134,15 @@ impl Engine {
     /// # Errors
     /// Those of validation and of the backend.
     pub async fn run_async(&self, op: &Op<'_>) -> Result<Output> {
-        self.prepare(op)?.submit(op, &self.cancel).await
+        self.submit(op)?.await
+    }
+
+    /// Validates, chooses a backend and starts `op`: the inputs are not needed any more once this returns.
+    ///
+    /// # Errors
+    /// Those of validation, and of choosing a backend; those of the work come with the submission.
+    pub fn submit(&self, op: &Op<'_>) -> Result<Submission> {
+        Ok(self.prepare(op)?.submit(op, &self.cancel))
     }
 
     fn prepare(&self, op: &Op<'_>) -> Result<&Arc<dyn Backend>> {

@@ -1,0 +1,284 @@
+//! Plain objects of `native.ts`, read.
+
+use js_sys::{Function, Uint8Array};
+use maxsim_core::{Cancel, Result};
+use maxsim_js::{Elements, Held};
+use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+
+/// The function that says whether a call should stop, as a [`Cancel`].
+pub(crate) fn cancel(poll: Option<Function>) -> Cancel {
+    match poll {
+        Some(poll) => Cancel::polling(move || poll.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy())),
+        None => Cancel::new(),
+    }
+}
+
+fn usizes(numbers: Vec<f64>) -> Vec<usize> {
+    // Saturates; TypeScript lets non-negative safe integers through, and what does not fit fits no array either.
+    numbers.into_iter().map(|n| n as usize).collect()
+}
+
+/// Copied from JavaScript's memory to ours, the only copy there is.
+fn elements(bytes: &Uint8Array, dtype: &str) -> Result<Elements> {
+    Elements::copied(dtype.parse()?, bytes.length() as usize, |to| bytes.copy_to(to))
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// `RawTensor` of `native.ts`.
+    pub type RawTensor;
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &RawTensor) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn data(this: &RawTensor) -> Uint8Array;
+    #[wasm_bindgen(method, getter)]
+    fn dtype(this: &RawTensor) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn shape(this: &RawTensor) -> Option<Vec<f64>>;
+
+    /// `RawTokens` of `native.ts`: a tensor, or packed, with more.
+    #[wasm_bindgen(extends = RawTensor)]
+    pub type RawTokens;
+    #[wasm_bindgen(method, getter)]
+    fn dim(this: &RawTokens) -> Option<f64>;
+    #[wasm_bindgen(method, getter)]
+    fn offsets(this: &RawTokens) -> Option<Vec<u32>>;
+    #[wasm_bindgen(method, getter)]
+    fn mask(this: &RawTokens) -> Option<Vec<u8>>;
+    #[wasm_bindgen(method, getter)]
+    fn lengths(this: &RawTokens) -> Option<Vec<u32>>;
+    #[wasm_bindgen(method, getter)]
+    fn scales(this: &RawTokens) -> Option<Vec<f32>>;
+}
+
+impl RawTensor {
+    pub(crate) fn read(&self) -> Result<maxsim_js::RawTensor> {
+        let shape = usizes(self.shape().unwrap_or_default());
+        Ok(maxsim_js::RawTensor { name: self.name(), data: elements(&self.data(), &self.dtype())?, shape })
+    }
+}
+
+impl RawTokens {
+    pub(crate) fn read(&self) -> Result<maxsim_js::RawTokens> {
+        Ok(maxsim_js::RawTokens {
+            name: self.name(),
+            data: elements(&self.data(), &self.dtype())?,
+            shape: self.shape().map(usizes),
+            dim: self.dim().map(|dim| dim as usize),
+            offsets: self.offsets().map(Held::Copied),
+            mask: self.mask().map(Held::Copied),
+            lengths: self.lengths().map(Held::Copied),
+            scales: self.scales().map(Held::Copied),
+        })
+    }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// `RawCodes` of `native.ts`.
+    pub type RawCodes;
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &RawCodes) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn codes(this: &RawCodes) -> Vec<u32>;
+    #[wasm_bindgen(method, getter)]
+    fn lengths(this: &RawCodes) -> Option<Vec<u32>>;
+    #[wasm_bindgen(method, getter)]
+    fn offsets(this: &RawCodes) -> Option<Vec<u32>>;
+
+    /// `RawCodec` of `native.ts`.
+    pub type RawCodec;
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &RawCodec) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn centroids(this: &RawCodec) -> RawTensor;
+    #[wasm_bindgen(method, getter, js_name = bucketWeights)]
+    fn bucket_weights(this: &RawCodec) -> Vec<f32>;
+    #[wasm_bindgen(method, getter)]
+    fn nbits(this: &RawCodec) -> f64;
+    #[wasm_bindgen(method, getter)]
+    fn layout(this: &RawCodec) -> String;
+
+    /// `RawResidual` of `native.ts`.
+    pub type RawResidual;
+    #[wasm_bindgen(method, getter)]
+    fn codes(this: &RawResidual) -> RawCodes;
+    #[wasm_bindgen(method, getter)]
+    fn residuals(this: &RawResidual) -> Vec<u8>;
+    #[wasm_bindgen(method, getter)]
+    fn codec(this: &RawResidual) -> RawCodec;
+    #[wasm_bindgen(method, getter, js_name = invNorms)]
+    fn inv_norms(this: &RawResidual) -> Option<RawTensor>;
+}
+
+impl RawCodes {
+    pub(crate) fn read(&self) -> maxsim_js::RawCodes {
+        maxsim_js::RawCodes {
+            name: self.name(),
+            codes: Held::Copied(self.codes()),
+            lengths: self.lengths().map(Held::Copied),
+            offsets: self.offsets().map(Held::Copied),
+        }
+    }
+}
+
+impl RawCodec {
+    pub(crate) fn read(&self) -> Result<maxsim_js::RawCodec> {
+        Ok(maxsim_js::RawCodec {
+            name: self.name(),
+            centroids: self.centroids().read()?,
+            bucket_weights: Held::Copied(self.bucket_weights()),
+            nbits: self.nbits() as u32,
+            layout: self.layout(),
+        })
+    }
+}
+
+impl RawResidual {
+    pub(crate) fn read(&self) -> Result<maxsim_js::RawResidual> {
+        Ok(maxsim_js::RawResidual {
+            codes: self.codes().read(),
+            residuals: Held::Copied(self.residuals()),
+            codec: self.codec().read()?,
+            inv_norms: self.inv_norms().map(|norms| norms.read()).transpose()?,
+        })
+    }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// `RawOptions` of `native.ts`.
+    pub type RawOptions;
+    #[wasm_bindgen(method, getter)]
+    fn normalize(this: &RawOptions) -> Option<bool>;
+    #[wasm_bindgen(method, getter)]
+    fn argmax(this: &RawOptions) -> Option<bool>;
+    #[wasm_bindgen(method, getter)]
+    fn precision(this: &RawOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter, js_name = validateFinite)]
+    fn validate_finite(this: &RawOptions) -> Option<bool>;
+    #[wasm_bindgen(method, getter, js_name = topK)]
+    fn top_k(this: &RawOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter)]
+    fn chunk(this: &RawOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter)]
+    fn largest(this: &RawOptions) -> Option<bool>;
+    #[wasm_bindgen(method, getter)]
+    fn sorted(this: &RawOptions) -> Option<bool>;
+
+    /// `RawBackward` of `native.ts`.
+    pub type RawBackward;
+    #[wasm_bindgen(method, getter, js_name = gradScores)]
+    fn grad_scores(this: &RawBackward) -> Vec<f32>;
+    #[wasm_bindgen(method, getter)]
+    fn argmax(this: &RawBackward) -> Option<Vec<i32>>;
+    #[wasm_bindgen(method, getter)]
+    fn method(this: &RawBackward) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
+    fn wants(this: &RawBackward) -> Option<Vec<String>>;
+
+    /// `RawOp` of `native.ts`.
+    pub type RawOp;
+    #[wasm_bindgen(method, getter)]
+    fn op(this: &RawOp) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn q(this: &RawOp) -> Option<RawTokens>;
+    #[wasm_bindgen(method, getter)]
+    fn d(this: &RawOp) -> Option<RawTokens>;
+    #[wasm_bindgen(method, getter)]
+    fn residual(this: &RawOp) -> Option<RawResidual>;
+    #[wasm_bindgen(method, getter, js_name = pairQIdx)]
+    fn pair_q_idx(this: &RawOp) -> Option<Vec<u32>>;
+    #[wasm_bindgen(method, getter, js_name = pairDIdx)]
+    fn pair_d_idx(this: &RawOp) -> Option<Vec<u32>>;
+    #[wasm_bindgen(method, getter)]
+    fn h(this: &RawOp) -> Option<RawTokens>;
+    #[wasm_bindgen(method, getter)]
+    fn w(this: &RawOp) -> Option<RawTensor>;
+    #[wasm_bindgen(method, getter)]
+    fn b(this: &RawOp) -> Option<RawTensor>;
+    #[wasm_bindgen(method, getter)]
+    fn table(this: &RawOp) -> Option<RawTensor>;
+    #[wasm_bindgen(method, getter)]
+    fn codes(this: &RawOp) -> Option<RawCodes>;
+    #[wasm_bindgen(method, getter)]
+    fn backward(this: &RawOp) -> Option<RawBackward>;
+    #[wasm_bindgen(method, getter)]
+    fn options(this: &RawOp) -> RawOptions;
+
+    /// `RawCorpusOptions` of `native.ts`.
+    pub type RawCorpusOptions;
+    #[wasm_bindgen(method, getter)]
+    fn storage(this: &RawCorpusOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
+    fn normalize(this: &RawCorpusOptions) -> Option<bool>;
+    #[wasm_bindgen(method, getter, js_name = validateFinite)]
+    fn validate_finite(this: &RawCorpusOptions) -> Option<bool>;
+
+    /// `RawEngineOptions` of `native.ts`.
+    pub type RawEngineOptions;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn threads(this: &RawEngineOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = cpuLevel)]
+    pub(crate) fn cpu_level(this: &RawEngineOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn silent(this: &RawEngineOptions) -> Option<bool>;
+}
+
+impl RawOptions {
+    fn read(&self) -> maxsim_js::RawOptions {
+        maxsim_js::RawOptions {
+            normalize: self.normalize(),
+            argmax: self.argmax(),
+            precision: self.precision(),
+            validate_finite: self.validate_finite(),
+            top_k: self.top_k().map(|k| k as usize),
+            chunk: self.chunk().map(|chunk| chunk as usize),
+            largest: self.largest(),
+            sorted: self.sorted(),
+        }
+    }
+}
+
+impl RawBackward {
+    fn read(&self) -> maxsim_js::RawBackward {
+        maxsim_js::RawBackward {
+            grad_scores: Held::Copied(self.grad_scores()),
+            argmax: self.argmax().map(Held::Copied),
+            method: self.method(),
+            wants: self.wants(),
+        }
+    }
+}
+
+impl RawOp {
+    pub(crate) fn read(&self) -> Result<maxsim_js::RawOp> {
+        let tokens = |raw: Option<RawTokens>| raw.map(|raw| raw.read()).transpose();
+        let tensor = |raw: Option<RawTensor>| raw.map(|raw| raw.read()).transpose();
+        Ok(maxsim_js::RawOp {
+            op: self.op(),
+            q: tokens(self.q())?,
+            d: tokens(self.d())?,
+            residual: self.residual().map(|raw| raw.read()).transpose()?,
+            pair_q_idx: self.pair_q_idx().map(Held::Copied),
+            pair_d_idx: self.pair_d_idx().map(Held::Copied),
+            h: tokens(self.h())?,
+            w: tensor(self.w())?,
+            b: tensor(self.b())?,
+            table: tensor(self.table())?,
+            codes: self.codes().map(|raw| raw.read()),
+            backward: self.backward().map(|raw| raw.read()),
+            options: self.options().read(),
+        })
+    }
+}
+
+impl RawCorpusOptions {
+    pub(crate) fn read(&self) -> maxsim_js::RawCorpusOptions {
+        maxsim_js::RawCorpusOptions {
+            storage: self.storage(),
+            normalize: self.normalize(),
+            validate_finite: self.validate_finite(),
+        }
+    }
+}
