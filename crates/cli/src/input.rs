@@ -455,6 +455,16 @@ impl Files<'_> {
     }
 }
 
+/// Reads query vectors alone, for commands whose documents are elsewhere.
+pub(crate) fn read_queries(
+    vectors: &str,
+    offsets: Option<&str>,
+    lengths: Option<&str>,
+) -> anyhow::Result<Operand> {
+    let options = ["--queries", "--query-offsets", "--query-lengths", "", ""];
+    Ok(Files { vectors, offsets, lengths, mask: None, scales: None, options }.read()?.operand)
+}
+
 fn optional<T>(
     file: Option<&str>,
     option: &'static str,

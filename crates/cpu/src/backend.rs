@@ -1,8 +1,8 @@
 //! The CPU as a [`Backend`].
 
 use maxsim_core::{
-    Backend, BackendInfo, BackendKind, Cancel, Documents, Forward, Op, Output, Plan, Precision, Resident,
-    Result, Submission,
+    Backend, BackendInfo, BackendKind, Cancel, Documents, Forward, Op, Output, PlaidIndex, PlaidSearch, Plan,
+    Precision, Resident, Result, Submission,
 };
 
 use crate::approx::approx_score;
@@ -13,6 +13,7 @@ use crate::forward::forward;
 use crate::head::{from_hidden, from_hidden_backward};
 use crate::integer::is_int8;
 use crate::level::Level;
+use crate::plaid::plaid_search;
 use crate::retrieve::retrieve;
 use crate::threads::Threads;
 
@@ -62,6 +63,7 @@ impl CpuBackend {
                 from_hidden_backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients)
             }
             Op::ApproxScore(op) => approx_score(op, self.kernels, &self.threads, cancel).map(Output::Scores),
+            Op::PlaidSearch(op) => plaid_search(op, self.kernels, &self.threads, cancel).map(Output::Hits),
             other => Err(unsupported(other)),
         }
     }
@@ -85,6 +87,18 @@ fn operands(op: &Forward<'_>) -> (&'static str, String) {
     }
 }
 
+/// The same of a search over an index.
+fn plaid_operands(op: &PlaidSearch<'_>) -> Result<(&'static str, String)> {
+    let PlaidIndex::Host { codec, .. } = &op.index else {
+        return Err(maxsim_core::Error::Unsupported {
+            what: "an index that a device holds, on the CPU".into(),
+            hint: "give the index in host memory".into(),
+        });
+    };
+    let form = if op.options.precision == Precision::Exact || op.options.exact { "" } else { "-int8" };
+    Ok((form, format!("{}×{} bit residuals", op.q.dtype(), codec.nbits())))
+}
+
 impl Backend for CpuBackend {
     fn info(&self) -> &BackendInfo {
         &self.info
@@ -104,6 +118,7 @@ impl Backend for CpuBackend {
                 ("", format!("{}×{} as f32", op.forward.q.dtype(), op.forward.h.dtype()))
             }
             (Op::ApproxScore(op), _) => ("", format!("{} table", op.table().dtype())),
+            (Op::PlaidSearch(op), _) => plaid_operands(op)?,
             (other, _) => return Err(unsupported(other)),
         };
         let wide = self.kernels.vectors * self.kernels.lanes;

@@ -248,18 +248,21 @@ pub(crate) fn add_panel(
     let slots = results.argmax.as_ref().map(|(argmax, values)| (argmax.range(pair).start, values));
     let mut sum = sum;
     for (t, lane) in lanes.take(panel.tokens).enumerate() {
-        // A lane still at -inf has no winner; a NaN factor marks a masked or NaN query token; inf · 0 is a token of
-        // infinite norm, whose similarities are all NaN.
-        let contribution = f64::from(best[lane]) * f64::from(packed.factors[lane]);
-        if best[lane] == f32::NEG_INFINITY || contribution.is_nan() {
-            continue;
-        }
+        let Some(contribution) = contribution(best[lane], packed.factors[lane]) else { continue };
         sum += contribution;
         if let Some((start, values)) = slots {
             values[start + panel.token + t].store(index[lane], Ordering::Relaxed);
         }
     }
     sum
+}
+
+/// What a lane adds to its query's score, if it has a winner.
+pub(crate) fn contribution(best: f32, factor: f32) -> Option<f64> {
+    // A lane still at -inf has no winner; a NaN factor marks a masked or NaN query token; inf · 0 is a token of infinite
+    // norm, whose similarities are all NaN.
+    let contribution = f64::from(best) * f64::from(factor);
+    (best > f32::NEG_INFINITY && !contribution.is_nan()).then_some(contribution)
 }
 
 /// Runs a validated operator.

@@ -11,7 +11,7 @@
 use maxsim_core::{Codec, DType, DataRef, Residual, Scales, Tokens};
 
 use crate::arch::Kernels;
-use crate::documents::{Decoder, Source, pieces, stored};
+use crate::documents::{Decoder, Source, pieces, stored, widen};
 use crate::kernel::forward::Ahead;
 use crate::kernel::integer::{DIM_LIMIT, Fields, Planes};
 use crate::norm::inverse_norm_of;
@@ -218,6 +218,11 @@ impl<'a> IntegerReader<'a> {
                 match (self.normalize, residual.inv_norms()) {
                     (false, _) => scales.resize(scales.len() + count, 1.0),
                     (true, Some(DataRef::F32(stored))) => scales.extend_from_slice(&stored[at..at + count]),
+                    (true, Some(stored @ DataRef::F16(_))) => {
+                        let first = scales.len();
+                        scales.resize(first + count, 0.0);
+                        widen(stored.slice(at..at + count), &mut scales[first..], kernels);
+                    }
                     (true, _) => {
                         scales.extend((at..at + count).map(|row| decoder.factor(row, decoded, kernels)));
                     }
@@ -236,6 +241,11 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// All centroids, in their own order.
+    pub(crate) fn all() -> Self {
+        Self { codes: Vec::new(), places: Vec::new() }
+    }
+
     /// Slots for the tokens of some documents: only what they need, where that is less than all.
     pub(crate) fn new(residual: &Residual<'_>, documents: impl Iterator<Item = usize> + Clone) -> Self {
         let count = residual.codec().count();
@@ -245,7 +255,7 @@ impl Slots {
             tokens += sequences.rows(j).len();
             tokens >= count
         });
-        let mut slots = Self { codes: Vec::new(), places: Vec::new() };
+        let mut slots = Self::all();
         if all {
             return slots;
         }

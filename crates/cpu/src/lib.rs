@@ -18,6 +18,7 @@ mod kernel;
 mod level;
 mod norm;
 mod pack;
+mod plaid;
 mod residual;
 mod retrieve;
 mod threads;

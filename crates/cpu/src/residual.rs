@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use maxsim_core::{Cancel, Forward, Pairing, Precision, Residual, Result, Scores};
+use maxsim_core::{Cancel, Codec, Forward, Pairing, Precision, Residual, Result, Scores, Tokens};
 
 use crate::arch::Kernels;
 use crate::documents::{Opened, widen};
@@ -69,7 +69,7 @@ pub(crate) fn forward_int8(
     };
     let normalize = op.options.normalize && !normalized;
     let job = Job { op, residual, weights, normalize, kernels, results: Results::new(op)?, cancel };
-    let finite: Vec<bool> = (0..op.q.count()).map(|i| is_finite(op, i)).collect();
+    let finite: Vec<bool> = (0..op.q.count()).map(|i| is_finite(&op.q, i)).collect();
     match op.pairing {
         Pairing::Cross => {
             let targets = Targets::All(op.d.count());
@@ -101,10 +101,11 @@ pub(crate) fn forward_int8(
     Ok(job.results.finish(op))
 }
 
-fn is_finite(op: &Forward<'_>, query: usize) -> bool {
-    let dim = op.q.dim();
-    op.q.rows(query).filter(|&row| op.q.keeps(row)).all(|row| {
-        let vector = op.q.data().slice(row * dim..(row + 1) * dim);
+/// Whether all numbers of a query that count are finite.
+pub(crate) fn is_finite(q: &Tokens<'_>, query: usize) -> bool {
+    let dim = q.dim();
+    q.rows(query).filter(|&row| q.keeps(row)).all(|row| {
+        let vector = q.data().slice(row * dim..(row + 1) * dim);
         maxsim_core::dispatch!(DataRef, vector, |v| v
             .iter()
             .all(|&x| maxsim_core::Element::to_f32(x).is_finite()))
@@ -189,7 +190,7 @@ impl Job<'_> {
         let Weights { order, scale, .. } = &self.weights;
         let panels = panels.iter().copied();
         packed.pack_residual(&self.op.q, panels, self.op.options.normalize, order, *scale, self.kernels);
-        self.fill(packed, table, slots, *threads)?;
+        centroid_table(self.residual.codec(), packed, slots, table, self.kernels, *threads)?;
         let (packed, table) = (&*packed, &table[..]);
         let rows = slots.count(self.residual.codec().count());
         let one = |scratch: &mut Scratch, k: usize| {
@@ -225,53 +226,6 @@ impl Job<'_> {
             Ok(())
         })
     }
-
-    /// Similarities of every query token in `packed` with every centroid that has a slot: `[slots][width]` per panel, one
-    /// panel behind the other.
-    fn fill(
-        &self,
-        packed: &Packed,
-        table: &mut Vec<f32>,
-        slots: &Slots,
-        threads: Option<&Threads>,
-    ) -> Result<()> {
-        let codec = self.residual.codec();
-        let (dim, kernels) = (codec.dim(), self.kernels);
-        let rows = slots.count(codec.count());
-        table.clear();
-        table.resize(rows * packed.lanes(), 0.0);
-        let zeros = vec![0f32; kernels.vectors * kernels.lanes];
-        let mut tasks: Vec<(usize, usize, &mut [f32])> = Vec::new();
-        let mut rest = &mut table[..];
-        for p in 0..packed.panels.len() {
-            let width = packed.panel(p, dim, kernels).1.len();
-            let (mine, others) = rest.split_at_mut(rows * width);
-            rest = others;
-            tasks.extend(
-                mine.chunks_mut(CENTROIDS * width).enumerate().map(|(c, out)| (p, c * CENTROIDS, out)),
-            );
-        }
-        let work = |(p, first, out): (usize, usize, &mut [f32])| {
-            let (panel, lanes) = packed.panel(p, dim, kernels);
-            let width = lanes.len();
-            let mut centroids = vec![0f32; out.len() / width * dim];
-            for (slot, row) in (first..).zip(centroids.chunks_exact_mut(dim)) {
-                let code = slots.code(slot);
-                widen(codec.centroids().data().slice(code * dim..(code + 1) * dim), row, kernels);
-            }
-            let vectors = packed.panels[p].vectors;
-            let bias = &zeros[..width];
-            let mut projection =
-                Projection::new(kernels.lanes, panel, vectors, &centroids, dim, 0, bias, out, width, 0);
-            // SAFETY: `kernels` exist only for levels this machine runs.
-            unsafe { (kernels.project)(&mut projection) };
-            Ok(())
-        };
-        match threads {
-            Some(threads) => threads.for_each(tasks, work),
-            None => tasks.into_iter().try_for_each(work),
-        }
-    }
 }
 
 /// Memory of one thread.
@@ -280,6 +234,51 @@ struct Scratch {
     block: IntegerScratch,
     best: Vec<f32>,
     index: Vec<i32>,
+}
+
+/// Similarities of every query token in `packed` with every centroid that has a slot: `[slots][width]` per panel, one
+/// panel behind the other.
+pub(crate) fn centroid_table(
+    codec: &Codec<'_>,
+    packed: &Packed,
+    slots: &Slots,
+    table: &mut Vec<f32>,
+    kernels: &'static Kernels,
+    threads: Option<&Threads>,
+) -> Result<()> {
+    let dim = codec.dim();
+    let rows = slots.count(codec.count());
+    table.clear();
+    table.resize(rows * packed.lanes(), 0.0);
+    let zeros = vec![0f32; kernels.vectors * kernels.lanes];
+    let mut tasks: Vec<(usize, usize, &mut [f32])> = Vec::new();
+    let mut rest = &mut table[..];
+    for p in 0..packed.panels.len() {
+        let width = packed.panel(p, dim, kernels).1.len();
+        let (mine, others) = rest.split_at_mut(rows * width);
+        rest = others;
+        tasks.extend(mine.chunks_mut(CENTROIDS * width).enumerate().map(|(c, out)| (p, c * CENTROIDS, out)));
+    }
+    let work = |(p, first, out): (usize, usize, &mut [f32])| {
+        let (panel, lanes) = packed.panel(p, dim, kernels);
+        let width = lanes.len();
+        let mut centroids = vec![0f32; out.len() / width * dim];
+        for (slot, row) in (first..).zip(centroids.chunks_exact_mut(dim)) {
+            let code = slots.code(slot);
+            widen(codec.centroids().data().slice(code * dim..(code + 1) * dim), row, kernels);
+        }
+        let vectors = packed.panels[p].vectors;
+        let bias = &zeros[..width];
+        let mut projection =
+            Projection::new(kernels.lanes, panel, vectors, &centroids, dim, 0, bias, out, width, 0);
+        // SAFETY: `kernels` exist only for levels this machine runs.
+        unsafe { (kernels.project)(&mut projection) };
+        Ok(())
+    };
+    match threads {
+        Some(threads) => threads.for_each(tasks, work),
+        None => tasks.into_iter().try_for_each(work),
+    }
 }
 
 impl Targets<'_> {

@@ -13,10 +13,10 @@ use crate::threads::Threads;
 const SCORES: usize = 1 << 20;
 
 /// A candidate: score and document.
-type Hit = (f32, u32);
+pub(crate) type Hit = (f32, u32);
 
 /// Result order: better score first, lower index among equals.
-fn rank(largest: bool, a: &Hit, b: &Hit) -> Ordering {
+pub(crate) fn rank(largest: bool, a: &Hit, b: &Hit) -> Ordering {
     let by_score = if largest { b.0.partial_cmp(&a.0) } else { a.0.partial_cmp(&b.0) };
     // Scores are never NaN: NaN similarities lose, and -inf ones do not count.
     by_score.unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
@@ -45,7 +45,8 @@ pub(crate) fn retrieve(
             || (),
             |(), i| {
                 let row = &scores.values[i * (last - first)..(i + 1) * (last - first)];
-                Ok(select(&best[i], row, first as u32, width, largest))
+                let hits = row.iter().copied().zip(first as u32..);
+                Ok(select(best[i].clone(), hits, width, largest))
             },
         )?;
         best = kept;
@@ -67,13 +68,16 @@ pub(crate) fn retrieve(
     Ok(result)
 }
 
-/// The `width` best of the hits so far and a new row of scores, in any order.
-fn select(so_far: &[Hit], row: &[f32], first: u32, width: usize, largest: bool) -> Vec<Hit> {
-    let mut hits = so_far.to_vec();
+/// The `width` best of `hits` and `more`, in any order. Equal scores are decided by the documents' numbers.
+pub(crate) fn select(
+    mut hits: Vec<Hit>,
+    more: impl Iterator<Item = Hit>,
+    width: usize,
+    largest: bool,
+) -> Vec<Hit> {
     // Once `width` hits are there, a document must beat the worst of them; most do not, and cost one comparison.
     let mut bar: Option<Hit> = None;
-    for (offset, &score) in row.iter().enumerate() {
-        let hit = (score, first + offset as u32);
+    for hit in more {
         if hits.len() >= width && bar.is_some_and(|bar| rank(largest, &hit, &bar).is_gt()) {
             continue;
         }

@@ -22,5 +22,5 @@ pub mod npy;
 mod safetensors;
 
 pub use array::{Array, ArrayData, ElementType};
-pub use npy::{read_npy, write_npy};
+pub use npy::{NpyFile, read_npy, write_npy};
 pub use safetensors::{SafeTensors, TensorView, safetensors_to_bytes, write_safetensors};

@@ -52,7 +52,18 @@ pub fn write_npy(path: impl AsRef<Path>, array: &Array) -> Result<()> {
 /// # Errors
 /// `ERR_DTYPE` for fp8, which the format cannot name.
 pub fn to_bytes(array: &Array) -> Result<Vec<u8>> {
-    let descr = match array.element_type() {
+    let mut bytes = header(array.element_type(), array.shape())?;
+    bytes.extend(array.data().to_le_bytes());
+    Ok(bytes)
+}
+
+/// What stands before the elements in a version 1.0 `.npy` file; the elements follow in row-major order, little-endian.
+/// For files that are written piece by piece.
+///
+/// # Errors
+/// `ERR_DTYPE` for fp8, which the format cannot name, `ERR_SHAPE` for thousands of axes.
+pub fn header(element_type: ElementType, shape: &[usize]) -> Result<Vec<u8>> {
+    let descr = match element_type {
         ElementType::F64 => "<f8",
         ElementType::F32 => "<f4",
         ElementType::F16 => "<f2",
@@ -68,7 +79,7 @@ pub fn to_bytes(array: &Array) -> Result<Vec<u8>> {
         ElementType::Bool => "|b1",
         ElementType::E4M3 => return Err(Error::dtype("array", "a type that .npy can name", "fp8")),
     };
-    let extents: String = array.shape().iter().map(|extent| format!("{extent}, ")).collect();
+    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
     // `(3, )` and `(2, 3, )` are tuples; `()` has no comma.
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({extents}), }}");
     // Data starts at a multiple of 64 bytes; the header ends in a newline.
@@ -76,17 +87,86 @@ pub fn to_bytes(array: &Array) -> Result<Vec<u8>> {
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
     header.push('\n');
     let length = u16::try_from(header.len()).map_err(|_| {
-        Error::shape("array", "a shape that a .npy header can hold", format!("{} axes", array.shape().len()))
+        Error::shape("array", "a shape that a .npy header can hold", format!("{} axes", shape.len()))
     })?;
     let mut bytes = MAGIC.to_vec();
     bytes.extend([1, 0]);
     bytes.extend(length.to_le_bytes());
     bytes.extend(header.as_bytes());
-    bytes.extend(array.data().to_le_bytes());
     Ok(bytes)
 }
 
+/// A `.npy` file that is read a few rows at a time, for arrays larger than memory.
+#[derive(Debug)]
+pub struct NpyFile {
+    name: String,
+    bytes: file::Bytes,
+    /// Where the elements start.
+    start: usize,
+    element_type: ElementType,
+    shape: Vec<usize>,
+}
+
+impl NpyFile {
+    /// Opens a row-major `.npy` file.
+    ///
+    /// # Errors
+    /// As [`read_npy`]; `ERR_UNSUPPORTED` for a column-major array of several axes.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (name, bytes) = (file::name(path), file::open(path)?);
+        let (header, element_type, data) = split(&name, &bytes)?;
+        if header.fortran_order && header.shape.len() > 1 {
+            return Err(Error::Unsupported {
+                what: format!("{name}: reading a column-major array by rows"),
+                hint: "save it in C order".into(),
+            });
+        }
+        let start = bytes.len() - data.len();
+        Ok(Self { name, start, element_type, shape: header.shape, bytes })
+    }
+
+    /// Extents, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Element type.
+    pub fn element_type(&self) -> ElementType {
+        self.element_type
+    }
+
+    /// Rows `range` of the first axis.
+    ///
+    /// # Errors
+    /// `ERR_FORMAT` if there are no such rows, which is what a file says that is shorter than others claim.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Array> {
+        let count = self.shape.first().copied().unwrap_or(0);
+        if range.start > range.end || range.end > count {
+            let problem = format!("rows {}..{} of {count}", range.start, range.end);
+            return Err(Error::format(&self.name, problem));
+        }
+        // The whole array was measured when the file was opened, so that this fits.
+        let inner = self.shape.get(1..).unwrap_or_default();
+        let row: usize = inner.iter().product::<usize>() * self.element_type.size();
+        let bytes = self.bytes.get(self.start + range.start * row..self.start + range.end * row);
+        let bytes = bytes.ok_or_else(|| Error::format(&self.name, "it became shorter"))?;
+        let shape = [&[range.len()], inner].concat();
+        Array::new(shape, ArrayData::from_le_bytes(self.element_type, bytes))
+    }
+}
+
 fn parse(what: &str, bytes: &[u8]) -> Result<Array> {
+    let (header, element_type, data) = split(what, bytes)?;
+    let mut values = ArrayData::from_le_bytes(element_type, data);
+    if header.fortran_order && header.shape.len() > 1 {
+        values = values.transposed(&header.shape);
+    }
+    Array::new(header.shape, values)
+}
+
+/// Header, element type and elements of a file, as long as each other.
+fn split<'a>(what: &str, bytes: &'a [u8]) -> Result<(Header, ElementType, &'a [u8])> {
     let bad = |problem: String| Error::format(what, problem);
     let Some(rest) = bytes.strip_prefix(MAGIC) else {
         return Err(bad("does not start with the .npy magic".into()));
@@ -126,11 +206,7 @@ fn parse(what: &str, bytes: &[u8]) -> Result<Array> {
             data.len()
         )));
     }
-    let mut values = ArrayData::from_le_bytes(element_type, data);
-    if header.fortran_order && header.shape.len() > 1 {
-        values = values.transposed(&header.shape);
-    }
-    Array::new(header.shape, values)
+    Ok((header, element_type, data))
 }
 
 fn element_type(what: &str, descr: &str) -> Result<ElementType> {
@@ -336,6 +412,19 @@ mod tests {
 
     fn code(bytes: &[u8]) -> &'static str {
         from_bytes(bytes).map_or_else(|error| error.code().as_str(), |_| "ok")
+    }
+
+    #[test]
+    fn files_are_read_by_rows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.npy");
+        let array = Array::new(vec![3, 2], vec![1i64, 2, 3, 4, 5, 6]).unwrap();
+        write_npy(&path, &array).unwrap();
+        let file = NpyFile::open(&path).unwrap();
+        assert_eq!((file.shape(), file.element_type()), (&[3, 2][..], ElementType::I64));
+        assert_eq!(file.rows(1..3).unwrap(), Array::new(vec![2, 2], vec![3i64, 4, 5, 6]).unwrap());
+        assert_eq!(file.rows(3..3).unwrap().shape(), [0, 2]);
+        assert!(file.rows(2..4).is_err());
     }
 
     #[test]

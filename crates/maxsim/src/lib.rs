@@ -24,4 +24,6 @@ pub use builder::{EngineBuilder, engine};
 pub use maxsim_core::*;
 #[cfg(feature = "cpu")]
 pub use maxsim_cpu::Level as CpuLevel;
+#[cfg(feature = "plaid")]
+pub use maxsim_plaid as plaid;
 pub use scorer::Scorer;

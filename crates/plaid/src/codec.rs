@@ -149,6 +149,19 @@ impl IndexCodec {
         })
     }
 
+    /// `1 / max(‖decoded‖, 1e-6)` of encoded tokens. Panics if codes or residuals are not this codec's.
+    pub fn inverse_norms(&self, codes: &[u32], residuals: &[u8]) -> Vec<f16> {
+        let codec = self.as_codec();
+        let mut decoded = vec![0f32; self.dim()];
+        let rows = codes.iter().zip(residuals.chunks_exact(codec.residual_bytes()));
+        rows.map(|(&code, residual)| {
+            codec.decode(code as usize, residual, &mut decoded);
+            let norm = decoded.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+            f16::from_f64(1.0 / norm.max(1e-6))
+        })
+        .collect()
+    }
+
     /// A segment of encoded documents: document `i` is tokens `offsets[i]..offsets[i + 1]`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod index;
 mod info;
 mod plan;
 mod score;
@@ -30,6 +31,7 @@ Examples:
   maxsim demo \"ships that sail under water\"
   maxsim search --query \"refund policy\" --text docs/ --top-k 5
   maxsim score --queries q.npy --documents d.npy --json
+  maxsim index search wiki.plaid --queries q.npy --top-k 10
 
 Exit codes: 0 ok, 1 a check failed, 2 usage, 3 input, 4 backend, 5 I/O.
 Environment: MAXSIM_BACKEND, MAXSIM_CPU_LEVEL, MAXSIM_THREADS, MAXSIM_CACHE_DIR, MAXSIM_LOG, NO_COLOR.";
@@ -39,6 +41,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Search(search::SearchArgs),
     Score(score::ScoreArgs),
+    Index(index::IndexArgs),
     Info(info::InfoArgs),
     Bench(bench::BenchArgs),
     Selftest(selftest::SelftestArgs),
@@ -51,6 +54,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Demo(args) => demo::run(&cli.global, &args),
         Command::Search(args) => search::run(&cli.global, &args),
         Command::Score(args) => score::run(&cli.global, &args),
+        Command::Index(args) => index::run(&cli.global, &args),
         Command::Info(args) => info::run(&cli.global, &args),
         Command::Bench(args) => bench::run(&cli.global, &args),
         Command::Selftest(args) => selftest::run(&cli.global, &args),

@@ -15,6 +15,7 @@ use maxsim_core::{E4M3, bf16, f16};
 
 use crate::kernel::forward::Tile;
 use crate::kernel::integer::{IntegerTile, Planes};
+use crate::kernel::plaid;
 use crate::kernel::project::Projection;
 use crate::level::Level;
 
@@ -152,6 +153,10 @@ pub(crate) struct Kernels {
     /// Maxima over rows of a table: see [`approx`](crate::kernel::approx).
     pub(crate) approx_f32: unsafe fn(&[f32], &[u32], &mut [f32]),
     pub(crate) approx_f16: unsafe fn(&[f16], &[u32], &mut [f32]),
+    /// Search over an index: see [`plaid`](crate::kernel::plaid).
+    pub(crate) beats: unsafe fn(&[f32], &[f32]) -> bool,
+    pub(crate) round_rows: unsafe fn(&plaid::Rounding<'_>, &[f32], &mut [u8]),
+    pub(crate) approx_u8: unsafe fn(&[u8], usize, &[u32]) -> u32,
     /// Kernels over 8-bit integers.
     pub(crate) integer: &'static IntegerKernels,
 }
@@ -162,7 +167,7 @@ macro_rules! instantiate {
     ($level:ident, $simd:ty, [$rows1:literal, $rows2:literal], $(#[$attr:meta])*) => {
         use maxsim_core::{E4M3, bf16, f16};
         use $crate::arch::{Integer, Kernels, Simd};
-        use $crate::kernel::{approx, convert, forward, norm, project as projection, residual};
+        use $crate::kernel::{approx, convert, forward, norm, plaid, project as projection, residual};
         use $crate::level::Level;
 
         $(#[$attr])*
@@ -219,6 +224,18 @@ macro_rules! instantiate {
             // SAFETY: the caller guarantees the level.
             unsafe { approx::maxima::<$simd, f16>(table, codes, best, <$simd as Simd>::load_f16) }
         }
+        $(#[$attr])*
+        unsafe fn beats(row: &[f32], bars: &[f32]) -> bool {
+            plaid::beats(row, bars)
+        }
+        $(#[$attr])*
+        unsafe fn round_rows(rounding: &plaid::Rounding<'_>, from: &[f32], to: &mut [u8]) {
+            plaid::round_rows(rounding, from, to)
+        }
+        $(#[$attr])*
+        unsafe fn approx_u8(table: &[u8], stride: usize, codes: &[u32]) -> u32 {
+            plaid::approx(table, stride, codes)
+        }
 
         /// The kernels of this level.
         pub(crate) static KERNELS: Kernels = Kernels {
@@ -237,6 +254,9 @@ macro_rules! instantiate {
             decode,
             approx_f32,
             approx_f16,
+            beats,
+            round_rows,
+            approx_u8,
             integer: &INTEGER,
         };
     };

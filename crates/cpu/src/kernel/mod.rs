@@ -7,5 +7,6 @@ pub(crate) mod convert;
 pub(crate) mod forward;
 pub(crate) mod integer;
 pub(crate) mod norm;
+pub(crate) mod plaid;
 pub(crate) mod project;
 pub(crate) mod residual;

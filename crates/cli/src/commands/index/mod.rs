@@ -1,0 +1,34 @@
+//! `maxsim index`: PLAID indexes. One file per verb.
+
+mod info;
+mod opened;
+mod search;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use crate::exit::Outcome;
+use crate::setup::Global;
+
+/// Search and look into PLAID indexes
+#[derive(Debug, Args)]
+pub(crate) struct IndexArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Search(search::SearchArgs),
+    Info(info::InfoArgs),
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs `maxsim index`.
+pub(crate) fn run(global: &Global, args: &IndexArgs) -> anyhow::Result<Outcome> {
+    match &args.verb {
+        Verb::Search(args) => search::run(global, args),
+        Verb::Info(args) => info::run(args),
+        Verb::Verify(args) => verify::run(args),
+    }
+}

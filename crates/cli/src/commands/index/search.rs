@@ -1,0 +1,138 @@
+//! `maxsim index search`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use maxsim::plaid::{Bitmap, Searched, Segment};
+use maxsim::{Hit, PlaidOptions, Precision};
+use serde::Serialize;
+
+use super::opened::Opened;
+use crate::exit::Outcome;
+use crate::input::read_queries;
+use crate::output::{Out, Style, pad};
+use crate::setup::{self, Global};
+
+/// Find the best documents of an index for each query
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maxsim index search wiki.plaid --queries q.npy --top-k 10
+  maxsim index search wiki.plaid --queries q.npy --top-k 10 --n-ivf-probe 16 --n-full-scores 8192 --json
+  maxsim index search wiki.plaid --queries q.npy --exact
+
+With --json one list per query of {id, score} objects, best first; with --explain a hit also has winners, the document
+token that answered each query token (-1: none).")]
+pub(crate) struct SearchArgs {
+    /// Directory of the index; those of fast-plaid and next-plaid are read as they are
+    #[arg(value_name = "DIR")]
+    index: PathBuf,
+    /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
+    #[arg(long, value_name = "FILE[:TENSOR]")]
+    queries: String,
+    /// Offsets of packed queries [Nq + 1]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query_lengths"])]
+    query_offsets: Option<String>,
+    /// Lengths of padded queries [Nq]
+    #[arg(long, value_name = "FILE[:TENSOR]")]
+    query_lengths: Option<String>,
+    /// Results per query
+    #[arg(long, default_value_t = 10, value_name = "K", value_parser = setup::positive())]
+    top_k: usize,
+    /// Documents that stay after the approximate score; a quarter of them is scored well
+    #[arg(long, default_value_t = 4096, value_name = "N", value_parser = setup::positive())]
+    n_full_scores: usize,
+    /// Centroids probed per query token
+    #[arg(long, default_value_t = 8, value_name = "P", value_parser = setup::positive())]
+    n_ivf_probe: usize,
+    /// Leave out probed centroids whose best similarity with a query token is below this
+    #[arg(long, value_name = "SIMILARITY", allow_negative_numbers = true)]
+    centroid_score_threshold: Option<f32>,
+    /// Search only these documents: their numbers, separated by commas
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    subset: Option<Vec<usize>>,
+    /// Score every document: slow, and the reference
+    #[arg(long)]
+    exact: bool,
+    /// How exact the last stage is
+    #[arg(long, default_value = "default", value_name = "PRECISION", value_parser = setup::precision())]
+    precision: Precision,
+    /// Take query vectors as they are instead of normalising them
+    #[arg(long)]
+    no_normalize: bool,
+    /// Also say which document token answers which query token
+    #[arg(long)]
+    explain: bool,
+    /// Print one list per query
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct HitReport {
+    id: u32,
+    score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    winners: Option<Vec<i32>>,
+}
+
+/// Runs `maxsim index search`.
+pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome> {
+    let engine = global.engine()?;
+    let queries = read_queries(&args.queries, args.query_offsets.as_deref(), args.query_lengths.as_deref())?;
+    let index = Opened::read(&args.index)?;
+    let segments: Vec<&Segment> = index.segments.iter().collect();
+    let documents = index.documents();
+    let subset = args.subset.as_ref().map(|ids| {
+        let expected =
+            || maxsim::Error::value("subset", format!("numbers below {documents}"), format!("{ids:?}"));
+        Bitmap::of(documents, ids.iter().copied()).ok_or_else(expected)
+    });
+    let subset = subset.transpose().context("--subset")?;
+    let options = PlaidOptions {
+        top_k: args.top_k,
+        n_ivf_probe: args.n_ivf_probe,
+        n_full_scores: args.n_full_scores,
+        centroid_score_threshold: args.centroid_score_threshold,
+        exact: args.exact,
+        normalize: !args.no_normalize,
+        explain: args.explain,
+        precision: args.precision,
+    };
+    let searched = Searched { subset: subset.as_ref(), ..Searched::all(&index.codec, &segments) };
+    let found = searched.search(&engine, queries.tokens()?, options)?;
+
+    let mut out = Out::stdout();
+    if args.json {
+        let report = |hit: &Hit| HitReport {
+            id: hit.document,
+            score: hit.score,
+            winners: args.explain.then(|| hit.winners.clone()),
+        };
+        let lists: Vec<Vec<HitReport>> = found.iter().map(|hits| hits.iter().map(report).collect()).collect();
+        out.json(&lists)?;
+    } else {
+        print(&found, &mut out)?;
+    }
+    Ok(Outcome::Success)
+}
+
+fn print(found: &[Vec<Hit>], out: &mut Out) -> std::io::Result<()> {
+    let style = Style::stdout();
+    for (query, hits) in found.iter().enumerate() {
+        writeln!(out, "{}", style.strong(&format!("query {query}")))?;
+        let width = hits.iter().map(|hit| hit.document.to_string().len()).max().unwrap_or(0);
+        for (rank, hit) in hits.iter().enumerate() {
+            let place = style.dim(&format!("{:>4}", rank + 1));
+            let id = style.hit(&pad(&hit.document.to_string(), width));
+            writeln!(out, "{place}  {:>9.4}  {id}", hit.score)?;
+            if !hit.winners.is_empty() {
+                let winners: Vec<String> = hit.winners.iter().map(i32::to_string).collect();
+                writeln!(out, "      {}", style.dim(&format!("tokens {}", winners.join(" "))))?;
+            }
+        }
+    }
+    out.flush()
+}

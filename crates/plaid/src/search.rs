@@ -1,0 +1,36 @@
+//! Searching segments in host memory.
+
+use maxsim_core::plaid::{Bitmap, Segment};
+use maxsim_core::{Engine, Hit, PlaidIndex, PlaidOptions, PlaidSearch, Result, Tokens};
+
+use crate::codec::IndexCodec;
+
+/// Documents to search: segments with a codec, all of them or those a bitmap holds. Numbers of documents count through all
+/// segments in order.
+#[derive(Debug, Clone, Copy)]
+pub struct Searched<'a> {
+    /// Codec of the segments.
+    pub codec: &'a IndexCodec,
+    /// The documents.
+    pub segments: &'a [&'a Segment],
+    /// Documents that are not deleted; `None`: all.
+    pub live: Option<&'a Bitmap>,
+    /// Documents asked for; `None`: all. Where a subset is small, more centroids are probed, so that recall stays.
+    pub subset: Option<&'a Bitmap>,
+}
+
+impl<'a> Searched<'a> {
+    /// All documents of some segments.
+    pub fn all(codec: &'a IndexCodec, segments: &'a [&'a Segment]) -> Self {
+        Self { codec, segments, live: None, subset: None }
+    }
+
+    /// The best documents of every query, best first; what is computed is written at [`PlaidSearch`].
+    ///
+    /// # Errors
+    /// As [`PlaidSearch::validate`], and the backend's.
+    pub fn search(&self, engine: &Engine, q: Tokens<'_>, options: PlaidOptions) -> Result<Vec<Vec<Hit>>> {
+        let index = PlaidIndex::Host { codec: self.codec.as_codec(), segments: self.segments.to_vec() };
+        engine.plaid_search(PlaidSearch { q, index, live: self.live, subset: self.subset, options })
+    }
+}
