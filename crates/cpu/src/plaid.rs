@@ -165,6 +165,11 @@ impl<'a> Search<'a> {
         search
     }
 
+    /// Hits per query at most.
+    fn width(&self) -> usize {
+        self.op.options.top_k.min(self.count)
+    }
+
     /// Whether candidates are found by probing.
     fn probing(&self) -> bool {
         !self.op.options.exact && self.count > self.op.options.kept()
@@ -457,7 +462,7 @@ impl<'a> Search<'a> {
         found: &mut [Vec<retrieve::Hit>],
         threads: &Threads,
     ) -> Result<()> {
-        let top_k = self.op.options.top_k;
+        let top_k = self.width();
         let mut query = 0;
         while query < shortlists.len() {
             // As many queries as there is room for, at least one.
@@ -499,7 +504,7 @@ impl<'a> Search<'a> {
 
     /// Scores every allowed document, a bounded number at a time.
     fn score_all(&self, found: &mut [Vec<retrieve::Hit>], threads: &Threads) -> Result<()> {
-        let (queries, top_k) = (self.op.q.count(), self.op.options.top_k);
+        let (queries, top_k) = (self.op.q.count(), self.width());
         let chunk = (PAIRS / queries.max(1)).max(64);
         let allowed =
             |document: usize| self.allowed.as_ref().is_none_or(|allowed| allowed.contains(document));

@@ -135,13 +135,15 @@ impl IndexCodec {
         Codec::new(centroids, weights, self.parts.nbits, ResidualLayout::Plaid).expect("checked in new()")
     }
 
-    /// Encodes tokens `[T, d]` (f32, f16 or bf16): the centroid of largest inner product (the lowest number among equals),
-    /// the packed rest, and the inverse norm of both together.
+    /// Encodes tokens `[T, d]` (f32, f16 or bf16), normalised first: the centroid of largest inner product (the lowest number
+    /// among equals), the packed rest, and the inverse norm of both together.
     ///
     /// # Errors
     /// `ERR_SHAPE`, `ERR_DTYPE` and `ERR_NON_FINITE` about `x`, and the engine's.
     pub fn encode(&self, engine: &Engine, x: &TensorRef<'_>) -> Result<Encoded> {
-        let encoded = engine.quantize_residual(x, &self.parts.bucket_cutoffs, &self.as_codec())?;
+        let vectors = unit_vectors(x, self.dim())?;
+        let x = TensorRef::new(&vectors, x.shape())?;
+        let encoded = engine.quantize_residual(&x, &self.parts.bucket_cutoffs, &self.as_codec())?;
         Ok(Encoded {
             codes: encoded.codes,
             residuals: encoded.residuals,
@@ -182,6 +184,23 @@ impl IndexCodec {
         }
         Ok(maxsim_core::decode_residual(&segment.residual(&codec), true))
     }
+}
+
+/// Tokens `[T, dim]` in single precision, each divided by `max(‖x‖₂, 1e-6)`.
+pub(crate) fn unit_vectors(x: &TensorRef<'_>, dim: usize) -> Result<Vec<f32>> {
+    if x.dtype().is_quantized() {
+        return Err(Error::dtype("x", "f32, f16 or bf16", x.dtype().name()));
+    }
+    if x.shape().len() != 2 || x.shape()[1] != dim {
+        return Err(Error::shape("x", format!("[T, {dim}]"), format!("{:?}", x.shape())));
+    }
+    x.check_finite("x")?;
+    let mut vectors = x.data().to_f32();
+    for vector in vectors.chunks_exact_mut(dim) {
+        let norm = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt().max(1e-6);
+        vector.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+    }
+    Ok(vectors)
 }
 
 impl From<DataBuf> for Centroids {

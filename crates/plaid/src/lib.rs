@@ -2,6 +2,7 @@
 //!
 //! - [`IndexCodec`]: centroids and buckets, trained once per index; encodes tokens.
 //! - `exchange`: directories of fast-plaid and next-plaid (feature `exchange`).
+//! - [`Sample`], [`train`]: a codec from a sample of tokens.
 //! - [`Searched`]: a search, in short.
 //! - [`Segment`], [`Bitmap`]: immutable documents, and sets of them.
 //!
@@ -11,7 +12,9 @@ mod codec;
 #[cfg(feature = "exchange")]
 pub mod exchange;
 mod search;
+mod train;
 
 pub use codec::{Centroids, CodecParts, Encoded, IndexCodec};
 pub use maxsim_core::plaid::{Bitmap, Buffer, Segment, SegmentParts, SharedBytes};
 pub use search::Searched;
+pub use train::{MAX_SAMPLE, Sample, TrainOptions, centroids_for, train};

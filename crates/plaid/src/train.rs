@@ -1,0 +1,325 @@
+//! Training: centroids by k-means, buckets by quantiles.
+//!
+//! The recipe is PLAID's as fast-plaid and next-plaid follow it: `K = 2^⌊log2(16·√T)⌋` centroids for `T` tokens, random
+//! points to start from, a few Lloyd iterations over a sample, centroids of unit length; bucket cutoffs and weights are
+//! quantiles of the residuals of tokens that k-means did not see. Assignment is the scoring operator: the sample is a query,
+//! the centroids a document, the winners the clusters. So training runs wherever scoring does, and is deterministic on each
+//! backend.
+//!
+//! # Memory
+//! The sample holds at most [`MAX_SAMPLE`] tokens in half precision (512 MB for `d = 128`), whatever the corpus. Beside it
+//! there are the centroids (`12·K·d` bytes while they are summed up) and [`CHUNK`] tokens at a time in single precision.
+
+use maxsim_core::{Engine, Error, Options, Output, Result, TensorRef, Tokens, f16};
+use maxsim_core::{Forward, Op};
+use rand::RngExt;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::codec::{Centroids, CodecParts, IndexCodec, unit_vectors};
+
+/// Tokens of a [`Sample`] at most.
+pub const MAX_SAMPLE: usize = 2_000_000;
+
+/// Tokens that are assigned at a time.
+const CHUNK: usize = 1 << 15;
+
+/// Tokens whose residuals make the buckets: 4 million numbers at `d = 128`.
+const HELD_OUT: usize = 1 << 15;
+
+/// How to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainOptions {
+    /// Bits per dimension: 1, 2, 4 or 8.
+    pub nbits: u32,
+    /// Number of centroids; `None`: [`centroids_for`] the tokens of the corpus.
+    pub centroids: Option<usize>,
+    /// Lloyd iterations.
+    pub iterations: usize,
+    /// Training tokens per centroid at most.
+    pub points_per_centroid: usize,
+    /// Seed of the sample and of the centroids to start from.
+    pub seed: u64,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self { nbits: 4, centroids: None, iterations: 4, points_per_centroid: 256, seed: 42 }
+    }
+}
+
+/// Number of centroids for a corpus: `2^⌊log2(16·√tokens)⌋`, at least 1.
+pub fn centroids_for(tokens: u64) -> usize {
+    let root = 16.0 * (tokens as f64).sqrt();
+    1 << (root.max(1.0).log2().floor() as u32)
+}
+
+/// A uniform sample of tokens of a corpus that is seen once, in order (reservoir sampling, Vitter's algorithm R).
+#[derive(Debug, Clone)]
+pub struct Sample {
+    dim: usize,
+    capacity: usize,
+    seen: u64,
+    vectors: Vec<f16>,
+    rng: ChaCha8Rng,
+}
+
+impl Sample {
+    /// A sample of at most `capacity` tokens (and [`MAX_SAMPLE`]) of dimension `dim`.
+    ///
+    /// # Errors
+    /// `ERR_VALUE` for a dimension or capacity of 0.
+    pub fn new(dim: usize, capacity: usize, seed: u64) -> Result<Self> {
+        if dim == 0 || capacity == 0 {
+            let got = format!("{dim} and {capacity}");
+            return Err(Error::value("sample", "a dimension and a capacity of at least 1", got));
+        }
+        let capacity = capacity.min(MAX_SAMPLE);
+        Ok(Self { dim, capacity, seen: 0, vectors: Vec::new(), rng: ChaCha8Rng::seed_from_u64(seed) })
+    }
+
+    /// Shows the sample more tokens, `[n, d]`.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE`, `ERR_DTYPE`, `ERR_NON_FINITE` about `x`.
+    pub fn add(&mut self, x: &TensorRef<'_>) -> Result<()> {
+        for vector in unit_vectors(x, self.dim)?.chunks_exact(self.dim) {
+            let vector = vector.iter().map(|&v| f16::from_f32(v));
+            self.seen += 1;
+            if self.len() < self.capacity {
+                self.vectors.extend(vector);
+                continue;
+            }
+            let place = self.rng.random_range(0..self.seen);
+            if let Some(place) = usize::try_from(place).ok().filter(|&place| place < self.capacity) {
+                let to = &mut self.vectors[place * self.dim..(place + 1) * self.dim];
+                to.iter_mut().zip(vector).for_each(|(to, v)| *to = v);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens it holds.
+    pub fn len(&self) -> usize {
+        self.vectors.len() / self.dim
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
+    }
+
+    /// Tokens it was shown.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Embedding dimension.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn vector(&self, token: u32) -> &[f16] {
+        &self.vectors[token as usize * self.dim..(token as usize + 1) * self.dim]
+    }
+
+    fn gather(&self, tokens: &[u32]) -> Vec<f32> {
+        tokens.iter().flat_map(|&token| self.vector(token).iter().map(|x| x.to_f32())).collect()
+    }
+}
+
+/// Trains a codec on a sample of unit vectors. `progress` hears `(tokens assigned, tokens to assign)`.
+///
+/// # Errors
+/// `ERR_VALUE` for an empty sample or options out of range; the engine's, `ERR_ABORTED` among them.
+pub fn train(
+    engine: &Engine,
+    sample: &Sample,
+    options: &TrainOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<IndexCodec> {
+    if sample.is_empty() {
+        return Err(Error::value("sample", "at least one token", "none"));
+    }
+    if !matches!(options.nbits, 1 | 2 | 4 | 8) {
+        return Err(Error::value("nbits", "one of 1, 2, 4, 8", options.nbits.to_string()));
+    }
+    for (value, argument) in
+        [(options.points_per_centroid, "points_per_centroid"), (options.centroids.unwrap_or(1), "centroids")]
+    {
+        if value == 0 {
+            return Err(Error::value(argument, "at least 1", "0"));
+        }
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut order: Vec<u32> = (0..sample.len() as u32).collect();
+    order.shuffle(&mut rng);
+    // A twentieth is kept from k-means, as long as that leaves something.
+    let held_out = (order.len() / 20).min(HELD_OUT);
+    let (held_out, points) = order.split_at(held_out);
+    let count = options.centroids.unwrap_or_else(|| centroids_for(sample.seen)).min(points.len());
+    let points = &points[..points.len().min(count.saturating_mul(options.points_per_centroid))];
+    let held_out = if held_out.is_empty() { &points[..points.len().min(HELD_OUT)] } else { held_out };
+
+    let mut work = Work { engine, sample, progress, done: 0, total: 0 };
+    work.total = (points.len() * options.iterations + held_out.len()) as u64;
+    let centroids: Vec<f16> =
+        work.k_means(points, count, options.iterations, &mut rng)?.into_iter().map(f16::from_f32).collect();
+    work.buckets(held_out, centroids, options.nbits)
+}
+
+struct Work<'a> {
+    engine: &'a Engine,
+    sample: &'a Sample,
+    progress: &'a mut dyn FnMut(u64, u64),
+    done: u64,
+    total: u64,
+}
+
+impl Work<'_> {
+    /// Calls `each` with every token and the index of its centroid (largest inner product, lowest among equals).
+    fn assign(
+        &mut self,
+        tokens: &[u32],
+        centroids: TensorRef<'_>,
+        mut each: impl FnMut(&[f32], usize),
+    ) -> Result<()> {
+        let dim = self.sample.dim;
+        for chunk in tokens.chunks(CHUNK) {
+            let vectors = self.sample.gather(chunk);
+            let q = Tokens::padded(&vectors, &[chunk.len(), dim])?;
+            let d = Tokens::padded(centroids.data(), centroids.shape())?;
+            let options = Options { argmax: true, ..Options::default() };
+            let winners = match self.engine.run(&Op::Forward(Forward::maxsim(q, d, options)))? {
+                Output::Scores(scores) => scores.argmax.expect("asked for").values,
+                other => unreachable!("forward returned {other:?}"),
+            };
+            for (vector, winner) in vectors.chunks_exact(dim).zip(winners) {
+                each(vector, winner.max(0) as usize);
+            }
+            self.done += chunk.len() as u64;
+            (self.progress)(self.done, self.total);
+        }
+        Ok(())
+    }
+
+    /// Spherical k-means: unit vectors, assigned by inner product.
+    fn k_means(
+        &mut self,
+        points: &[u32],
+        count: usize,
+        iterations: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<f32>> {
+        let dim = self.sample.dim;
+        // The points are in random order, so that the first are random points.
+        let mut centroids = self.sample.gather(&points[..count]);
+        for _ in 0..iterations {
+            let mut sums = vec![0f64; count * dim];
+            let mut sizes = vec![0u32; count];
+            let view = TensorRef::new(&centroids, &[count, dim])?;
+            self.assign(points, view, |vector, c| {
+                sizes[c] += 1;
+                let sum = &mut sums[c * dim..(c + 1) * dim];
+                sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(*x));
+            })?;
+            let rows = centroids.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(&sizes);
+            for ((centroid, sum), &size) in rows {
+                let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+                if size > 0 && norm > 1e-12 {
+                    centroid.iter_mut().zip(sum).for_each(|(c, x)| *c = (x / norm) as f32);
+                } else {
+                    // Nobody's centroid, or that of vectors which cancel: it starts again from some point.
+                    let point = points[rng.random_range(0..points.len())];
+                    let vector = self.sample.vector(point).iter();
+                    centroid.iter_mut().zip(vector).for_each(|(c, x)| *c = x.to_f32());
+                }
+            }
+        }
+        Ok(centroids)
+    }
+
+    /// Cutoffs and weights: quantiles of the residuals of `tokens`, all dimensions pooled.
+    fn buckets(&mut self, tokens: &[u32], centroids: Vec<f16>, nbits: u32) -> Result<IndexCodec> {
+        let dim = self.sample.dim;
+        let mut residuals: Vec<f32> = Vec::with_capacity(tokens.len() * dim);
+        let mut norms: Vec<f32> = Vec::with_capacity(tokens.len());
+        let mut magnitudes = vec![0f64; dim];
+        let view = TensorRef::new(&centroids, &[centroids.len() / dim, dim])?;
+        self.assign(tokens, view, |vector, c| {
+            let start = residuals.len();
+            let centroid = &centroids[c * dim..(c + 1) * dim];
+            residuals.extend(vector.iter().zip(centroid).map(|(x, c)| x - c.to_f32()));
+            let residual = &residuals[start..];
+            norms.push(residual.iter().map(|r| f64::from(r * r)).sum::<f64>().sqrt() as f32);
+            magnitudes.iter_mut().zip(residual).for_each(|(m, r)| *m += f64::from(r.abs()));
+        })?;
+        residuals.sort_unstable_by(f32::total_cmp);
+        norms.sort_unstable_by(f32::total_cmp);
+        let buckets = 1u32 << nbits;
+        let at = |i: f64| quantile(&residuals, i / f64::from(buckets));
+        IndexCodec::new(CodecParts {
+            dim,
+            nbits,
+            bucket_cutoffs: (1..buckets).map(|i| at(f64::from(i))).collect(),
+            bucket_weights: (0..buckets).map(|i| at(f64::from(i) + 0.5)).collect(),
+            avg_residual: magnitudes.into_iter().map(|m| (m / tokens.len() as f64) as f32).collect(),
+            cluster_threshold: quantile(&norms, 0.75),
+            centroids: Centroids::F16(centroids.into()),
+        })
+    }
+}
+
+/// Quantile `q` of ascending numbers, interpolated linearly at `q·(n − 1)`.
+fn quantile(sorted: &[f32], q: f64) -> f32 {
+    let at = q * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    (f64::from(low) + (f64::from(high) - f64::from(low)) * at.fract()) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centroid_counts_are_the_formulas() {
+        for (tokens, count) in [
+            (0, 1),
+            (1, 16),
+            (587_000, 8192),
+            (1_110_000, 16_384),
+            (58_700_000, 65_536),
+            (111_000_000, 131_072),
+        ] {
+            assert_eq!(centroids_for(tokens), count, "{tokens}");
+        }
+    }
+
+    #[test]
+    fn quantiles_interpolate() {
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
+        assert_eq!(quantile(&[5.0], 0.3), 5.0);
+    }
+
+    #[test]
+    fn samples_are_uniform_and_bounded() {
+        // Token i is the unit vector of angle i: with 10 of 1000 kept 400 times, each tenth of them is kept as often.
+        let mut tenths = [0u32; 10];
+        for seed in 0..400 {
+            let mut sample = Sample::new(2, 10, seed).unwrap();
+            let angles = (0..1000).map(|i| i as f32 / 1000.0);
+            let data: Vec<f32> = angles.flat_map(|a| [a.cos(), a.sin()]).collect();
+            for part in data.chunks(14) {
+                sample.add(&TensorRef::new(part, &[part.len() / 2, 2]).unwrap()).unwrap();
+            }
+            assert_eq!((sample.len(), sample.seen()), (10, 1000));
+            for v in sample.vectors.chunks(2) {
+                let angle = f32::atan2(v[1].to_f32(), v[0].to_f32());
+                tenths[((angle * 10.0) as usize).min(9)] += 1;
+            }
+        }
+        // 400 expected in each, standard deviation 19.
+        assert!(tenths.iter().all(|n| (320..480).contains(n)), "{tenths:?}");
+    }
+}
