@@ -1,23 +1,26 @@
-//! [`StaticEncoder`].
-
-use std::{borrow::Cow, fmt, sync::Arc};
+//! [`Encoder`], and what it makes of texts.
 
 use maxsim_core::Result;
-
-use crate::model::Model;
-
-/// Tokens that a text is cut to unless [`StaticEncoder::with_max_tokens`] says otherwise.
-pub const DEFAULT_MAX_TOKENS: usize = 512;
 
 /// One text as token vectors.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Encoded {
-    /// The text of each token as the input spells it: word pieces, e.g. `water`, or `sub`, `mers`, `ible`.
+    /// The text of each token as the input spells it: word pieces, e.g. `water`, or `sub`, `mers`, `ible`. Tokens that a
+    /// model adds have their name, e.g. `[CLS]`.
     pub tokens: Vec<String>,
-    /// The UTF-8 byte range of the input that each token stands for.
+    /// The UTF-8 byte range of the input that each token stands for; an empty one for tokens that a model adds.
     pub spans: Vec<(u32, u32)>,
     /// Row-major `[tokens, dim]`.
     pub vectors: Vec<f32>,
+}
+
+/// What the rows of an encoded text stand for: [`Encoded`] without vectors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// As [`Encoded::tokens`].
+    pub tokens: Vec<String>,
+    /// As [`Encoded::spans`].
+    pub spans: Vec<(u32, u32)>,
 }
 
 /// Several texts as token vectors, one after the other.
@@ -31,133 +34,35 @@ pub struct EncodedBatch {
     pub dim: usize,
 }
 
-/// Text to token vectors by table look-up: the same token has the same vector wherever it stands.
-///
-/// Document vectors have unit length. Query vectors are as long as the token is important, so that plain MaxSim over
-/// them weighs `submarine` more than `the`. Words that the vocabulary cannot spell (emoji, most scripts other than
-/// Latin) give no token; a text without any token gives no vector, which is not an error.
-///
-/// A clone shares the table.
-#[derive(Clone)]
-pub struct StaticEncoder {
-    model: Arc<Model>,
-    max_tokens: usize,
-}
-
-impl StaticEncoder {
-    /// The English model within this crate, 128 dimensions; read on the first call.
-    ///
-    /// # Errors
-    /// Those of [`Self::from_bytes`], which would be a defect of this build.
-    #[cfg(feature = "static-en")]
-    pub fn embedded() -> Result<&'static Self> {
-        static ENCODER: std::sync::OnceLock<Result<StaticEncoder>> = std::sync::OnceLock::new();
-        ENCODER
-            .get_or_init(|| StaticEncoder::parse(Cow::Borrowed(crate::STATIC_EN)))
-            .as_ref()
-            .map_err(Clone::clone)
-    }
-
-    /// A model from the bytes of a model file; the format is described in `assets/README.md` of this crate.
-    ///
-    /// # Errors
-    /// [`Error::Format`](maxsim_core::Error::Format) if the bytes are not such a file,
-    /// [`Error::Version`](maxsim_core::Error::Version) if they are a later one.
-    pub fn from_bytes(model: &[u8]) -> Result<Self> {
-        Self::from_vec(model.to_vec())
-    }
-
-    /// [`from_bytes`](Self::from_bytes) without the copy.
-    ///
-    /// # Errors
-    /// As [`from_bytes`](Self::from_bytes).
-    pub fn from_vec(model: Vec<u8>) -> Result<Self> {
-        Self::parse(Cow::Owned(model))
-    }
-
-    fn parse(bytes: Cow<'static, [u8]>) -> Result<Self> {
-        Ok(Self { model: Arc::new(Model::parse(bytes)?), max_tokens: DEFAULT_MAX_TOKENS })
-    }
-
-    /// The same encoder with another limit: what a text has beyond its first `max_tokens` tokens is ignored.
-    #[must_use]
-    pub fn with_max_tokens(self, max_tokens: usize) -> Self {
-        Self { max_tokens, ..self }
-    }
+/// Text to token vectors for plain MaxSim, without normalisation: documents have unit length, and queries have unit
+/// length or, in encoders that know what matters, the importance of their token.
+pub trait Encoder: Send + Sync {
+    /// The model's name, for people.
+    fn name(&self) -> &str;
 
     /// Length of a vector.
-    pub fn dim(&self) -> usize {
-        self.model.dim
-    }
+    fn dim(&self) -> usize;
 
-    /// The model's name.
-    pub fn name(&self) -> &str {
-        &self.model.name
-    }
+    /// Identity of the model and of every setting that has a say in its vectors, for the keys of caches: encoders with
+    /// the same fingerprint make the same vectors of the same text.
+    fn fingerprint(&self) -> u64;
 
-    /// A document: unit vectors.
-    pub fn encode_document(&self, text: &str) -> Encoded {
-        self.encode(text, |_| 1.0)
-    }
+    /// Queries, in their order.
+    ///
+    /// # Errors
+    /// What the model refuses: [`Error::Limit`](maxsim_core::Error::Limit) for more than 2³² tokens or bytes of a text,
+    /// [`Error::Format`](maxsim_core::Error::Format) if its files turn out to contradict each other.
+    fn encode_queries(&self, texts: &[&str]) -> Result<Vec<Encoded>>;
 
-    /// A query: unit vectors times the importance of their token, a number above 0 and at most 1 in the embedded model.
-    pub fn encode_query(&self, text: &str) -> Encoded {
-        self.encode(text, |id| self.model.weights[id as usize])
-    }
+    /// Documents, in their order. `progress` is called now and then with how many are done, in the end with all.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_queries`].
+    fn encode_documents(&self, texts: &[&str], progress: &mut dyn FnMut(usize)) -> Result<EncodedBatch>;
 
-    /// Many documents. `progress` is called after each with how many are done.
-    pub fn encode_documents<S: AsRef<str>>(
-        &self,
-        texts: &[S],
-        mut progress: impl FnMut(usize),
-    ) -> EncodedBatch {
-        let mut batch = EncodedBatch { vectors: Vec::new(), offsets: vec![0], dim: self.dim() };
-        let mut tokens = 0;
-        for (done, text) in (1..).zip(texts) {
-            self.each_token(text.as_ref(), |id, _, _| {
-                self.model.push_vector(id, 1.0, &mut batch.vectors);
-                tokens += 1;
-            });
-            batch.offsets.push(tokens);
-            progress(done);
-        }
-        batch
-    }
-
-    fn encode(&self, text: &str, scale: impl Fn(u32) -> f32) -> Encoded {
-        let mut encoded = Encoded::default();
-        self.each_token(text, |id, start, end| {
-            encoded.tokens.push(text[start..end].to_owned());
-            encoded.spans.push((start as u32, end as u32));
-            self.model.push_vector(id, scale(id), &mut encoded.vectors);
-        });
-        encoded
-    }
-
-    fn each_token(&self, text: &str, mut visit: impl FnMut(u32, usize, usize)) {
-        // Spans are 32-bit.
-        let text = &text[..text.floor_char_boundary(u32::MAX as usize)];
-        let mut left = self.max_tokens;
-        if left == 0 {
-            return;
-        }
-        self.model.words.tokenize(text, |piece| {
-            if let Some(id) = piece.id {
-                visit(id, piece.start, piece.end);
-                left -= 1;
-            }
-            left > 0
-        });
-    }
-}
-
-impl fmt::Debug for StaticEncoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StaticEncoder")
-            .field("name", &self.name())
-            .field("dim", &self.dim())
-            .field("tokens", &self.model.weights.len())
-            .field("max_tokens", &self.max_tokens)
-            .finish()
-    }
+    /// What the rows of one document stand for, to show which words matched; computes no vector.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode_queries`].
+    fn document_pieces(&self, text: &str) -> Result<Pieces>;
 }

@@ -1,8 +1,10 @@
-//! Text to token vectors for late interaction, without a transformer: [`StaticEncoder`] looks tokens up in a table.
+//! Text to token vectors for late interaction: [`Encoder`], and what implements it.
 //!
-//! The embedded table (feature `static-en`, on by default, about 4 MB) was distilled from an English sentence encoder;
-//! `assets/README.md` has its provenance and measured quality. It is there so that search can be tried at once, on any
-//! machine and in a browser. It does not see context: for quality, encode with a ColBERT model elsewhere.
+//! * [`StaticEncoder`] looks tokens up in a table. One of 4 MB is embedded (feature `static-en`, on by default), so that
+//!   search can be tried at once, on any machine and in a browser. It was distilled from an English sentence encoder;
+//!   `assets/README.md` has its provenance and measured quality. It does not see context.
+//! * `ColbertEncoder` (feature `colbert`) runs a ColBERT model, BERT or ModernBERT, from a folder; with the feature `hub`
+//!   also by its id on the Hugging Face hub.
 //!
 //! ```
 //! # #[cfg(feature = "static-en")] {
@@ -21,8 +23,12 @@
 //! header and three arrays: 106 KB in all without the table (46 KB compressed). Tests hold the tokenizer to the
 //! reference over every character of Unicode and random text.
 
+#[cfg(feature = "colbert")]
+mod colbert;
 mod encoder;
+mod fingerprint;
 mod model;
+mod static_encoder;
 #[rustfmt::skip] // lines as the generator writes them
 mod unicode_tables;
 mod wordpiece;
@@ -30,7 +36,11 @@ mod wordpiece;
 #[cfg(feature = "demo-corpus")]
 pub mod corpus;
 
-pub use encoder::{DEFAULT_MAX_TOKENS, Encoded, EncodedBatch, StaticEncoder};
+#[cfg(feature = "colbert")]
+pub use colbert::{ColbertEncoder, ColbertOptions};
+pub use encoder::{Encoded, EncodedBatch, Encoder, Pieces};
+pub use fingerprint::Fingerprint;
+pub use static_encoder::{DEFAULT_MAX_TOKENS, StaticEncoder};
 
 #[cfg(feature = "static-en")]
 static STATIC_EN: &[u8] = include_bytes!("../assets/static-en-128.bin");

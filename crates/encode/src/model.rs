@@ -76,6 +76,11 @@ impl Model {
         Ok(Self { name, dim, words, weights, bytes, embeddings })
     }
 
+    /// The file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Appends the unit vector of a token, times `scale`.
     pub(crate) fn push_vector(&self, id: u32, scale: f32, out: &mut Vec<f32>) {
         let rows = &self.bytes[self.embeddings.clone()];
