@@ -1,4 +1,4 @@
-//! What the tests in `tests/` share. Every test runs on every device of [`maxsim_testkit::devices`].
+//! What the tests in `tests/` share. Tests run on every device of [`maxsim_testkit::devices`].
 
 // Engines cannot be shared between threads in WebAssembly, so no static holds them; `level-selftest` makes its own.
 #![cfg(not(target_arch = "wasm32"))]
@@ -10,10 +10,23 @@ use maxsim_testkit::cases::forward::{Family, cases};
 use maxsim_testkit::compare;
 use maxsim_testkit::devices::{self, Device};
 
-/// The devices to test, set up once per process.
+/// All devices, set up once per process: the CPU's first. What is not there is a skip, printed and counted.
 pub fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
-    DEVICES.get_or_init(devices::devices)
+    DEVICES.get_or_init(|| {
+        let (gpus, skipped) = devices::gpus();
+        for skip in &skipped {
+            println!("skipped: {skip}");
+        }
+        println!("{} devices skipped", skipped.len());
+        [devices::cpus(), gpus].concat()
+    })
+}
+
+/// The CPU's devices: for operators that GPUs cannot run yet, and for what is about threads.
+pub fn cpu_devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(devices::cpus)
 }
 
 /// Runs a scoring operator.

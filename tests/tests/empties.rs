@@ -1,7 +1,7 @@
 //! Nothing as input: every kind of emptiness has a result of the right shape, and that result is zeros.
 
 use maxsim::{CorpusOptions, Forward, Options, RetrieveOptions, Scores, SearchOptions, Tokens, pack_padded};
-use maxsim_tests::{devices, score};
+use maxsim_tests::{cpu_devices as devices, score};
 
 const D: usize = 4;
 

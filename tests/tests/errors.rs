@@ -4,7 +4,7 @@ use maxsim::{
     CorpusOptions, CpuLevel, DType, E4M3, Engine, EngineBuilder, Error, Forward, Options, Precision, Result,
     RetrieveOptions, Scales, Scorer, SearchOptions, Tokens, pack_padded,
 };
-use maxsim_tests::devices;
+use maxsim_tests::cpu_devices as devices;
 
 const NAN: f32 = f32::NAN;
 

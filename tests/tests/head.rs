@@ -6,7 +6,7 @@ use maxsim::{
 };
 use maxsim_testkit::cases::Random;
 use maxsim_testkit::{compare, tolerance};
-use maxsim_tests::devices;
+use maxsim_tests::cpu_devices as devices;
 
 struct Case {
     q: DataBuf,

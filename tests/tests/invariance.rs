@@ -180,7 +180,7 @@ proptest! {
         let documents = input.params.documents;
         let cut = cut.min(documents);
         let options = Options { argmax: false, ..case.options };
-        for device in maxsim_tests::devices() {
+        for device in maxsim_tests::cpu_devices() {
             let full = cross(&device.engine, &case.q, &case.d, options);
             let d = case.d.tokens();
             for range in [0..cut, cut..documents] {
@@ -204,7 +204,7 @@ proptest! {
     #[test]
     fn threads_and_repetition(input in inputs()) {
         let case = input.case();
-        for pair in maxsim_tests::devices().chunks(2) {
+        for pair in maxsim_tests::cpu_devices().chunks(2) {
             let results: Vec<Scores> =
                 pair.iter().chain(pair).map(|device| cross(&device.engine, &case.q, &case.d, case.options)).collect();
             for other in &results[1..] {
@@ -219,7 +219,7 @@ proptest! {
 /// `threads_and_repetition` compares neighbours in the list of devices.
 #[test]
 fn devices_come_in_pairs_of_one_level() {
-    for pair in maxsim_tests::devices().chunks(2) {
+    for pair in maxsim_tests::cpu_devices().chunks(2) {
         let [one, two] = pair else { panic!("an odd device: {}", pair[0].name) };
         let (a, b) = (one.engine.info(), two.engine.info());
         assert_eq!((&a.level, a.threads, b.threads), (&b.level, 1, 2));

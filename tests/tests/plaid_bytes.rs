@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use maxsim::{Codec, DataBuf, Residual, ResidualLayout, Tensor, TensorRef, decode_residual};
 use maxsim_formats::read_npy;
-use maxsim_tests::devices;
+use maxsim_tests::cpu_devices as devices;
 
 /// What an index stores of its documents, and the documents.
 struct Index {

@@ -6,7 +6,7 @@ use maxsim::{
     pack_residuals, quantize_fp8, quantize_int8,
 };
 use maxsim_testkit::cases::Random;
-use maxsim_tests::{devices, score};
+use maxsim_tests::{cpu_devices as devices, score};
 
 const MODES: [ScaleMode; 2] = [ScaleMode::PerTensor, ScaleMode::PerToken];
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use maxsim::{
     BackendKind, CpuLevel, DType, Engine, EngineBuilder, Error, ErrorCode, Precision, ResidualLayout,
+    WgpuTier,
 };
 
 use crate::exit::Usage;
@@ -40,6 +41,18 @@ pub(crate) struct Global {
     /// SIMD level of the CPU [default: MAXSIM_CPU_LEVEL, else the best this machine runs]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = level())]
     pub(crate) level: Option<CpuLevel>,
+
+    /// GPU: its number or part of its name, as `maxsim info` lists them [default: MAXSIM_WGPU_ADAPTER, else the best]
+    #[arg(long, global = true, value_name = "GPU")]
+    pub(crate) adapter: Option<String>,
+
+    /// Capability tier of the GPU [default: MAXSIM_WGPU_TIER, else the best it runs]
+    #[arg(long, global = true, value_name = "TIER", value_parser = tier())]
+    pub(crate) tier: Option<WgpuTier>,
+
+    /// Bytes of GPU memory to use at most [default: all there is]
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub(crate) memory_budget: Option<u64>,
 }
 
 impl Global {
@@ -58,8 +71,20 @@ impl Global {
         if let Some(level) = self.level {
             builder = builder.cpu_level(level);
         }
+        if let Some(adapter) = &self.adapter {
+            builder = builder.wgpu_adapter(adapter);
+        }
+        if let Some(tier) = self.tier {
+            builder = builder.wgpu_tier(tier);
+        }
+        if let Some(bytes) = self.memory_budget {
+            builder = builder.memory_budget(bytes);
+        }
         builder.build().map_err(|error| match error.code() {
             // Options were checked when they were parsed; what is left comes from the environment.
+            ErrorCode::Value if error.argument() == Some("adapter") && self.adapter.is_some() => {
+                Usage::new(error.map_argument(|_| "--adapter".into()).to_string()).into()
+            }
             ErrorCode::Value => Usage::new(format!("in the environment: {error}")).into(),
             _ => error.into(),
         })
@@ -73,6 +98,10 @@ pub(crate) fn positive() -> impl TypedValueParser<Value = usize> {
 
 fn level() -> impl TypedValueParser<Value = CpuLevel> {
     PossibleValuesParser::new(CpuLevel::ALL.map(CpuLevel::name)).try_map(|name| name.parse::<CpuLevel>())
+}
+
+fn tier() -> impl TypedValueParser<Value = WgpuTier> {
+    PossibleValuesParser::new(WgpuTier::ALL.map(WgpuTier::name)).try_map(|name| name.parse::<WgpuTier>())
 }
 
 /// Parses an element type among `names`.

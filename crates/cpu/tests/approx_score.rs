@@ -2,7 +2,7 @@
 
 use maxsim_core::{ApproxScore, DType, DataBuf, TensorRef, oracle};
 use maxsim_testkit::cases::Random;
-use maxsim_testkit::devices::devices;
+use maxsim_testkit::devices::cpus as devices;
 use maxsim_testkit::{compare, tolerance};
 
 #[test]

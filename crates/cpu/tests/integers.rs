@@ -2,7 +2,7 @@
 
 use maxsim_core::{Forward, Op, Options, Output, Scales, Scores, Tokens, oracle};
 use maxsim_testkit::cases::Random;
-use maxsim_testkit::devices::{Device, devices};
+use maxsim_testkit::devices::{Device, cpus as devices};
 use maxsim_testkit::{compare, tolerance};
 
 fn scores(device: &Device, op: &Forward<'_>) -> Scores {

@@ -5,7 +5,7 @@ use maxsim_core::{
     RetrieveOptions, Scales, Scores, TensorRef, Tokens, f16, oracle,
 };
 use maxsim_testkit::cases::Random;
-use maxsim_testkit::devices::{Device, devices};
+use maxsim_testkit::devices::{Device, cpus as devices};
 use maxsim_testkit::{compare, tolerance};
 
 /// Documents that own their parts.

@@ -13,7 +13,10 @@ pub fn engine() -> Result<Engine> {
 }
 
 /// Settings of an engine. What is not set comes from the environment (`MAXSIM_BACKEND`, `MAXSIM_CPU_LEVEL`,
-/// `MAXSIM_THREADS`, `MAXSIM_DISABLE_GPU`), else from the machine.
+/// `MAXSIM_THREADS`, `MAXSIM_WGPU_ADAPTER`, `MAXSIM_WGPU_TIER`, `MAXSIM_DISABLE_GPU`), else from the machine.
+///
+/// Without a choice of backend, an engine takes a real GPU if the build has `wgpu` and there is one, with the CPU for what the
+/// GPU cannot do; else the CPU. GPUs that a CPU stands behind are used only when asked for.
 ///
 /// ```
 /// let engine = maxsim::EngineBuilder::new().threads(2).build()?;
@@ -26,6 +29,8 @@ pub struct EngineBuilder {
     threads: Option<usize>,
     #[cfg(feature = "cpu")]
     cpu_level: Option<maxsim_cpu::Level>,
+    #[cfg(feature = "wgpu")]
+    wgpu: maxsim_wgpu::WgpuOptions,
     silent: bool,
 }
 
@@ -54,34 +59,123 @@ impl EngineBuilder {
         self
     }
 
+    /// GPU to use: part of its name, in any case, or its number among [`wgpu_adapters`](crate::wgpu_adapters).
+    #[cfg(feature = "wgpu")]
+    pub fn wgpu_adapter(mut self, adapter: impl Into<String>) -> Self {
+        self.wgpu.adapter = Some(adapter.into());
+        self
+    }
+
+    /// Capability tier of the GPU.
+    #[cfg(feature = "wgpu")]
+    pub fn wgpu_tier(mut self, tier: maxsim_wgpu::Tier) -> Self {
+        self.wgpu.tier = Some(tier);
+        self
+    }
+
+    /// Bytes of GPU memory that documents and scratch may take together.
+    #[cfg(feature = "wgpu")]
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.wgpu.memory_budget = Some(bytes);
+        self
+    }
+
     /// No one-time warnings.
     pub fn silent(mut self) -> Self {
         self.silent = true;
         self
     }
 
-    /// Sets the backends up.
+    /// Sets the backends up. Where waiting is impossible (WebAssembly), [`build_async`](Self::build_async) reaches GPUs.
     ///
     /// # Errors
     /// `ERR_UNSUPPORTED` for a backend that this build or machine lacks, `ERR_VALUE` for a setting that cannot be,
     /// in the environment too.
     pub fn build(self) -> Result<Engine> {
-        let kind = match (self.backend, setting("MAXSIM_BACKEND")) {
-            (Some(kind), _) => Some(kind),
-            (None, Some(name)) if name != "auto" => Some(name.parse()?),
-            _ => None,
-        };
-        let backend = match kind {
-            None | Some(BackendKind::Cpu) => self.cpu()?,
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            pollster::block_on(self.build_async())
+        }
+        #[cfg(target_arch = "wasm32")]
+        match self.kind()? {
+            None | Some(BackendKind::Cpu) => self.engine(vec![self.cpu()?]),
+            Some(other) => Err(Error::Unsupported {
+                what: format!("waiting for backend {other} in WebAssembly"),
+                hint: "await build_async()".into(),
+            }),
+        }
+    }
+
+    /// [`build`](Self::build) for callers that may only await.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_async(self) -> Result<Engine> {
+        let backends = match self.kind()? {
+            Some(BackendKind::Cpu) => vec![self.cpu()?],
+            Some(BackendKind::Wgpu) => vec![self.wgpu().await?],
             Some(other) => {
+                let built: Vec<&str> = [("cpu", cfg!(feature = "cpu")), ("wgpu", cfg!(feature = "wgpu"))]
+                    .into_iter()
+                    .filter_map(|(name, built)| built.then_some(name))
+                    .collect();
                 return Err(Error::Unsupported {
                     what: format!("backend {other}"),
-                    hint: "this build has cpu".into(),
+                    hint: format!("this build has {}", built.join(", ")),
                 });
             }
+            None => match (self.hardware().await, self.cpu()) {
+                (Some(gpu), Ok(cpu)) => vec![gpu, cpu],
+                (Some(gpu), Err(_)) => vec![gpu],
+                (None, cpu) => vec![cpu?],
+            },
         };
-        let engine = Engine::new(vec![backend])?;
+        self.engine(backends)
+    }
+
+    fn engine(&self, backends: Vec<Arc<dyn Backend>>) -> Result<Engine> {
+        let engine = Engine::new(backends)?;
         Ok(if self.silent { engine.silent() } else { engine })
+    }
+
+    /// The backend asked for.
+    fn kind(&self) -> Result<Option<BackendKind>> {
+        match (self.backend, setting("MAXSIM_BACKEND")) {
+            (Some(kind), _) => Ok(Some(kind)),
+            (None, Some(name)) if name != "auto" => Ok(Some(name.parse()?)),
+            _ => Ok(None),
+        }
+    }
+
+    #[cfg(feature = "wgpu")]
+    async fn wgpu(&self) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::new(maxsim_wgpu::WgpuBackend::new(self.wgpu.clone()).await?))
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    async fn wgpu(&self) -> Result<Arc<dyn Backend>> {
+        Err(Error::Unsupported { what: "backend wgpu".into(), hint: "build with the feature `wgpu`".into() })
+    }
+
+    /// A GPU that is one, if there is any.
+    #[cfg(feature = "wgpu")]
+    async fn hardware(&self) -> Option<Arc<dyn Backend>> {
+        let real = maxsim_wgpu::adapters().await.iter().any(|adapter| !adapter.is_software());
+        if !real {
+            return None;
+        }
+        match self.wgpu().await {
+            Ok(backend) => Some(backend),
+            Err(error) => {
+                tracing::warn!("no GPU: {error}");
+                None
+            }
+        }
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    async fn hardware(&self) -> Option<Arc<dyn Backend>> {
+        None
     }
 
     #[cfg(feature = "cpu")]

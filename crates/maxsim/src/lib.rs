@@ -26,4 +26,6 @@ pub use maxsim_core::*;
 pub use maxsim_cpu::Level as CpuLevel;
 #[cfg(feature = "plaid")]
 pub use maxsim_plaid as plaid;
+#[cfg(feature = "wgpu")]
+pub use maxsim_wgpu::{AdapterFacts, Tier as WgpuTier, adapters as wgpu_adapters};
 pub use scorer::Scorer;

@@ -1,4 +1,4 @@
-//! The engines to test: every level of every backend this machine runs.
+//! The engines to test: every level of every backend this machine runs. What it does not run is a skip that says why.
 
 use std::sync::Arc;
 
@@ -25,8 +25,28 @@ pub fn cpu(level: Level, threads: usize) -> Device {
     Device { name: format!("cpu/{level}/{threads}"), engine }
 }
 
-/// All of them: every CPU level with one thread and with two.
-pub fn devices() -> Vec<Device> {
+/// Every GPU tier of one adapter, and what cannot be tested with the reason.
+///
+/// The adapter is the one of `MAXSIM_WGPU_ADAPTER`, else the best; software ones do.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn gpus() -> (Vec<Device>, Vec<String>) {
+    use maxsim_wgpu::{Tier, WgpuBackend, WgpuOptions};
+    let (mut devices, mut skipped) = (Vec::new(), Vec::new());
+    for tier in Tier::ALL {
+        let options = WgpuOptions { tier: Some(tier), ..WgpuOptions::default() };
+        match pollster::block_on(WgpuBackend::new(options)) {
+            Ok(backend) => {
+                let engine = Engine::new(vec![Arc::new(backend)]).expect("one backend").silent();
+                devices.push(Device { name: format!("wgpu/{tier}"), engine });
+            }
+            Err(error) => skipped.push(format!("wgpu/{tier}: {error}")),
+        }
+    }
+    (devices, skipped)
+}
+
+/// The CPU's: every level with one thread and with two.
+pub fn cpus() -> Vec<Device> {
     Level::available().flat_map(|level| [1, 2].map(|threads| cpu(level, threads))).collect()
 }
 
@@ -36,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_generic_level_is_always_tested() {
-        let names: Vec<String> = devices().into_iter().map(|device| device.name).collect();
+        let names: Vec<String> = cpus().into_iter().map(|device| device.name).collect();
         assert!(
             names.contains(&"cpu/generic/1".into()) && names.contains(&"cpu/generic/2".into()),
             "{names:?}"

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::Args;
-use maxsim::CpuLevel;
+use maxsim::{CpuLevel, WgpuTier};
 use serde::Serialize;
 
 use crate::exit::Outcome;
@@ -25,11 +25,12 @@ pub(crate) struct InfoArgs {
 }
 
 /// Environment variables that change what happens.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "MAXSIM_BACKEND",
     "MAXSIM_CPU_LEVEL",
     "MAXSIM_THREADS",
     "MAXSIM_DISABLE_GPU",
+    "MAXSIM_WGPU_ADAPTER",
     "MAXSIM_WGPU_TIER",
     "MAXSIM_CUDA_ARCH",
     "MAXSIM_CACHE_DIR",
@@ -44,6 +45,8 @@ struct Info {
     /// Null when no engine could be made; the error follows on stderr.
     engine: Option<EngineInfo>,
     cpu_levels: Vec<&'static str>,
+    /// GPUs that wgpu finds, in the order of their numbers.
+    adapters: Vec<Adapter>,
     encoder: Encoder,
     environment: BTreeMap<&'static str, String>,
     cache_directory: Option<String>,
@@ -55,6 +58,16 @@ struct Backend {
     built_in: bool,
     /// Why it cannot be used, where it cannot.
     missing: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Adapter {
+    name: String,
+    api: String,
+    kind: &'static str,
+    driver: String,
+    /// Best first.
+    tiers: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -76,11 +89,25 @@ pub(crate) fn run(global: &Global, args: &InfoArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine();
     let encoder = maxsim_encode::StaticEncoder::embedded()?;
     let missing = Some("not in this build");
+    let adapters: Vec<Adapter> = pollster::block_on(maxsim::wgpu_adapters())
+        .into_iter()
+        .map(|adapter| Adapter {
+            name: adapter.name,
+            api: adapter.api,
+            kind: adapter.kind,
+            driver: adapter.driver,
+            tiers: adapter.tiers.into_iter().map(WgpuTier::name).collect(),
+        })
+        .collect();
     let info = Info {
         version: env!("CARGO_PKG_VERSION"),
         backends: vec![
             Backend { name: "cpu", built_in: true, missing: None },
-            Backend { name: "wgpu", built_in: false, missing },
+            Backend {
+                name: "wgpu",
+                built_in: true,
+                missing: adapters.is_empty().then_some("built in, but there is no adapter"),
+            },
             Backend { name: "cuda", built_in: false, missing },
         ],
         engine: engine.as_ref().ok().map(|engine| {
@@ -93,6 +120,7 @@ pub(crate) fn run(global: &Global, args: &InfoArgs) -> anyhow::Result<Outcome> {
             }
         }),
         cpu_levels: CpuLevel::available().map(CpuLevel::name).collect(),
+        adapters,
         encoder: Encoder { name: encoder.name().to_owned(), dim: encoder.dim() },
         environment: VARIABLES
             .into_iter()
@@ -121,10 +149,18 @@ fn print(info: &Info, out: &mut Out) -> std::io::Result<()> {
     }
     if let Some(engine) = &info.engine {
         line("device", &format!("{} ({})", engine.device, engine.backend))?;
-        line("level", &format!("{} (this machine runs {})", engine.level, info.cpu_levels.join(", ")))?;
+        line("level", &format!("{} (this CPU runs {})", engine.level, info.cpu_levels.join(", ")))?;
         line("threads", &engine.threads.to_string())?;
     } else {
-        line("level", &format!("this machine runs {}", info.cpu_levels.join(", ")))?;
+        line("level", &format!("this CPU runs {}", info.cpu_levels.join(", ")))?;
+    }
+    for (i, adapter) in info.adapters.iter().enumerate() {
+        let Adapter { name, api, kind, driver, tiers } = adapter;
+        let tiers = tiers.join(", ");
+        line(
+            if i == 0 { "adapters" } else { "" },
+            &format!("{i} {} ({kind}, {api}, {driver}; runs {tiers})", style.strong(name)),
+        )?;
     }
     line("encoder", &format!("{}, {} dimensions", info.encoder.name, info.encoder.dim))?;
     line("cache", info.cache_directory.as_deref().unwrap_or("none: no home directory"))?;

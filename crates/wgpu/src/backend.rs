@@ -1,0 +1,86 @@
+//! The GPU as a [`Backend`].
+
+use std::sync::Arc;
+
+use maxsim_core::{
+    Backend, BackendInfo, BackendKind, Cancel, Documents, Op, Plan, Resident, ResidentMeta, Result,
+    Submission,
+};
+
+use crate::device::{Gpu, WgpuOptions};
+use crate::forward::forward;
+use crate::plan;
+use crate::rows::Held;
+
+/// Scores on a GPU through wgpu.
+pub struct WgpuBackend {
+    gpu: Arc<Gpu>,
+    info: BackendInfo,
+}
+
+impl WgpuBackend {
+    /// Opens the GPU. Browsers can only wait asynchronously; elsewhere `pollster::block_on` does.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` without an adapter, or for a tier it does not run; `ERR_VALUE` for an unknown adapter or tier.
+    pub async fn new(options: WgpuOptions) -> Result<Self> {
+        let (gpu, facts) = Gpu::open(&options).await?;
+        let info = BackendInfo {
+            kind: BackendKind::Wgpu,
+            device: [&facts.name, " (", &facts.api, ")"].concat(),
+            level: gpu.caps.tier.name().into(),
+            levels: facts.tiers.iter().map(|tier| tier.name().into()).collect(),
+            threads: 0,
+        };
+        Ok(Self { gpu: Arc::new(gpu), info })
+    }
+
+    /// Kernel variants compiled so far.
+    pub fn compilations(&self) -> usize {
+        self.gpu.pipelines.count()
+    }
+
+    /// Bytes of device memory held, scratch kept for reuse included.
+    pub fn memory_used(&self) -> u64 {
+        self.gpu.memory.used()
+    }
+
+    fn start(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Submission> {
+        match op {
+            Op::Forward(op) => forward(&self.gpu, op, cancel),
+            other => Err(plan::unsupported(other)),
+        }
+    }
+}
+
+impl Backend for WgpuBackend {
+    fn info(&self) -> &BackendInfo {
+        &self.info
+    }
+
+    fn plan(&self, op: &Op<'_>) -> Result<Plan> {
+        self.gpu.faults.check_lost()?;
+        plan::explain(op, &self.gpu.caps)
+    }
+
+    fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
+        self.gpu.faults.check_lost()?;
+        let held = match documents {
+            Documents::Resident(resident) => return Ok((*resident).clone()),
+            Documents::Tokens(tokens) => Held::upload(&self.gpu, tokens, true)?,
+            _ => {
+                return Err(maxsim_core::Error::Unsupported {
+                    what: "residual documents on wgpu".into(),
+                    hint: "use the cpu backend".into(),
+                });
+            }
+        };
+        let mut meta = ResidentMeta::of(documents, BackendKind::Wgpu, normalized);
+        meta.bytes = held.bytes;
+        Ok(Resident::new(meta, held))
+    }
+
+    fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {
+        self.start(op, cancel).unwrap_or_else(|error| Submission::ready(Err(error)))
+    }
+}

@@ -1,0 +1,24 @@
+//! GPUs through wgpu as a backend of maxsim: WebGPU in browsers, Vulkan, Metal and DX12 natively.
+//!
+//! - `device`, [`Tier`]: which adapter, and what may be used of it.
+//! - `memory`: buffers, the byte budget, and buffers kept for reuse.
+//! - `pipeline`: compiled variants of the kernels in `maxsim-shaders`.
+//! - `submit`: dispatches of one call, recorded and submitted together; their results read back.
+//! - `rows`: token batches as they lie on the device.
+//! - `plan`: from an operator and the device's capabilities to variants; pure, so that it can be tested without a device.
+//! - one file per operator: what is uploaded, which dispatches, how results are put together.
+
+mod backend;
+mod device;
+mod fault;
+mod forward;
+mod memory;
+mod pipeline;
+mod plan;
+mod rows;
+mod submit;
+mod tier;
+
+pub use backend::WgpuBackend;
+pub use device::{AdapterFacts, WgpuOptions, adapters};
+pub use tier::Tier;

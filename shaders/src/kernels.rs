@@ -1,0 +1,161 @@
+//! Every kernel and every variant of it. To add one: a file in `wgsl/`, a [`Kernel`], a function that makes its variants, and
+//! a line in [`all`].
+
+use crate::variant::Access::{Read, Write};
+use crate::variant::{Kernel, Variant};
+
+/// How the elements of a token vector are stored; also the value of `ELEMENT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// f32.
+    F32 = 0,
+    /// f16, two to a word.
+    F16 = 1,
+    /// bf16, two to a word.
+    Bf16 = 2,
+    /// fp8 e4m3fn, four to a word.
+    E4m3 = 3,
+    /// int8, four to a word, as numbers.
+    I8 = 4,
+    /// int8 against int8 by integer dot products.
+    I8Dot = 5,
+}
+
+impl Element {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::E4m3, Self::I8, Self::I8Dot];
+
+    /// Vectors of four f32 that 16 stored bytes become.
+    pub const fn parts(self) -> u32 {
+        match self {
+            Self::F32 | Self::I8Dot => 1,
+            Self::F16 | Self::Bf16 => 2,
+            Self::E4m3 | Self::I8 => 4,
+        }
+    }
+}
+
+/// Names that `#if` compares with.
+pub(crate) const NAMES: &[(&str, u32)] = &[
+    ("F32", Element::F32 as u32),
+    ("F16", Element::F16 as u32),
+    ("BF16", Element::Bf16 as u32),
+    ("E4M3", Element::E4m3 as u32),
+    ("I8", Element::I8 as u32),
+    ("I8_DOT", Element::I8Dot as u32),
+];
+
+/// A block of query rows against a block of document rows: what a workgroup of `forward` computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Query rows.
+    pub bm: u32,
+    /// Document rows.
+    pub bn: u32,
+    /// Query rows of an invocation, a multiple of 4.
+    pub tm: u32,
+    /// Document rows of an invocation.
+    pub tn: u32,
+    /// Vectors of four elements staged at a time, a multiple of 4.
+    pub kv: u32,
+}
+
+impl Tile {
+    /// Invocations of a workgroup.
+    pub const fn threads(&self) -> u32 {
+        (self.bm / self.tm) * (self.bn / self.tn)
+    }
+
+    /// Bytes of workgroup memory.
+    pub const fn workgroup_bytes(&self) -> u32 {
+        let staged = (self.bm + self.bn) * (self.kv + 1);
+        let reduced = self.threads() * self.tm / 2;
+        16 * if staged > reduced { staged } else { reduced } + 4 * self.bm
+    }
+}
+
+/// Tiles of `forward`, fewest query rows first. All of them run everywhere: at most 256 invocations and 16 KiB.
+///
+/// More rows per invocation mean fewer loads from workgroup memory per multiply-add; more rows per workgroup mean fewer
+/// loads of documents per query. The sizes are data, meant to be tuned per device.
+pub const TILES: [Tile; 3] = [
+    Tile { bm: 16, bn: 64, tm: 4, tn: 4, kv: 4 },
+    Tile { bm: 32, bn: 64, tm: 4, tn: 4, kv: 4 },
+    Tile { bm: 64, bn: 64, tm: 4, tn: 4, kv: 4 },
+];
+
+/// What a workgroup of `forward` leaves behind; also the value of `FINISH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// Scores: every query lies in one block of rows and every document in one segment.
+    Scores = 0,
+    /// Maxima per query row and segment, which `forward_sum` adds up.
+    Rows = 1,
+}
+
+/// Scores, or maxima per query row: `wgsl/forward.wgsl`.
+pub static FORWARD: Kernel =
+    Kernel { name: "forward", bindings: &[Read, Read, Read, Read, Read, Read, Write, Write] };
+
+/// A variant of [`FORWARD`]: `list` for pairs given one by one, `argmax` for winners too.
+pub fn forward(element: Element, tile: &Tile, finish: Finish, list: bool, argmax: bool) -> Variant {
+    Variant::portable(
+        &FORWARD,
+        &[
+            ("ELEMENT", element as u32),
+            ("PARTS", element.parts()),
+            ("BM", tile.bm),
+            ("BN", tile.bn),
+            ("TM", tile.tm),
+            ("TN", tile.tn),
+            ("KV", tile.kv),
+            ("FINISH", finish as u32),
+            ("LIST", list.into()),
+            ("ARGMAX", argmax.into()),
+        ],
+    )
+}
+
+/// Sums of the maxima that [`FORWARD`] left: `wgsl/forward_sum.wgsl`.
+pub static FORWARD_SUM: Kernel =
+    Kernel { name: "forward_sum", bindings: &[Read, Read, Read, Read, Write, Write] };
+
+/// A variant of [`FORWARD_SUM`].
+pub fn forward_sum(argmax: bool) -> Variant {
+    Variant::portable(&FORWARD_SUM, &[("ARGMAX", argmax.into())])
+}
+
+/// Rows as f32 and factors that normalise them: `wgsl/rows.wgsl`.
+pub static ROWS: Kernel = Kernel { name: "rows", bindings: &[Read, Read, Write, Write] };
+
+/// A variant of [`ROWS`]: `widen` writes f32 rows, `norm` writes factors.
+pub fn rows(element: Element, widen: bool, norm: bool) -> Variant {
+    let element = if element == Element::I8Dot { Element::I8 } else { element };
+    Variant::portable(
+        &ROWS,
+        &[
+            ("ELEMENT", element as u32),
+            ("PARTS", element.parts()),
+            ("WIDEN", widen.into()),
+            ("NORM", norm.into()),
+        ],
+    )
+}
+
+/// Every variant that a plan may ask for. Tests validate each of them.
+pub fn all() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for element in Element::ALL {
+        for tile in &TILES {
+            for flags in 0..8 {
+                let finish = if flags & 4 == 0 { Finish::Scores } else { Finish::Rows };
+                all.push(forward(element, tile, finish, flags & 1 != 0, flags & 2 != 0));
+            }
+        }
+        if element != Element::I8Dot {
+            all.extend([(false, true), (true, false), (true, true)].map(|(w, n)| rows(element, w, n)));
+        }
+    }
+    all.extend([false, true].map(forward_sum));
+    all
+}

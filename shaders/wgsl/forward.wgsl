@@ -1,0 +1,251 @@
+// MaxSim of a block of query rows with a segment of a document (a run of its rows; most documents are one segment).
+//
+// A workgroup takes BM query rows and walks through the segment BN rows at a time. Both are staged in workgroup memory, KV
+// vectors of four elements of every row at a time; an invocation owns TM x TN similarities in registers, each one chain of
+// fused multiply-adds over the elements in order, whatever the tile. Maxima over document rows stay in registers; they leave
+// them once per segment.
+//
+// Floor: every document byte once per block of query rows; 2·BM·BN·d operations per tile. Limiter: with one query of 32 rows,
+// arithmetic and workgroup memory (TM + TN vector loads for 4·TM·TN multiply-adds) before memory; that is why cooperative
+// matrices have a kernel of their own.
+#import elements
+#import order
+
+struct Params {
+    work: u32,      // workgroups that have something to do
+    blocks: u32,    // blocks of query rows
+    q_stride: u32,  // 16-byte vectors per query row
+    d_stride: u32,  // 16-byte vectors per document row
+    rows: u32,      // query rows of the pass
+    row0: u32,      // the first of them
+    query0: u32,    // the first query of the pass
+    documents: u32, // documents of the pass
+    doc0: u32,      // the first of them
+    seg0: u32,      // the first segment of this dispatch
+    seg_base: u32,  // segments of the pass before it
+    offsets_at: u32, // where q_meta holds the first row of every query
+    items_at: u32,  // where q_meta holds the pairs of a list
+    ids_at: u32,    // where d_meta holds the document-local index of every row, or 0
+    flags: u32,     // 1: query rows have factors, 2: document rows have
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> queries: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> documents: array<vec4<u32>>;
+// Blocks (first row, rows, first query, queries), first rows of queries, pairs (block, segment, score, first maximum).
+@group(0) @binding(3) var<storage, read> q_meta: array<u32>;
+// Segments (first row, rows, document, document-local index of the first row), local indices.
+@group(0) @binding(4) var<storage, read> d_meta: array<u32>;
+@group(0) @binding(5) var<storage, read> q_factors: array<f32>;
+@group(0) @binding(6) var<storage, read> d_factors: array<f32>;
+@group(0) @binding(7) var<storage, read_write> values: array<u32>;
+@group(0) @binding(8) var<storage, read_write> winners: array<i32>;
+
+const NX: u32 = BN / TN;
+const NY: u32 = BM / TM;
+const THREADS: u32 = NX * NY;
+// A row and one vector more: neighbouring rows start in different banks.
+const STRIDE: u32 = KV + 1u;
+const CHUNKS: u32 = KV / PARTS;
+const GROUPS: u32 = TM / 4u;
+
+var<workgroup> tile: array<vec4<u32>, max((BM + BN) * STRIDE, THREADS * GROUPS * 2u)>;
+var<workgroup> contributions: array<f32, BM>;
+
+#if ELEMENT == I8_DOT
+alias Sum = i32;
+fn chain(a: vec4<u32>, b: vec4<u32>, sum: i32) -> i32 {
+    return sum + dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+}
+#else
+alias Sum = f32;
+fn chain(a: vec4<u32>, b: vec4<u32>, sum: f32) -> f32 {
+    let x = bitcast<vec4<f32>>(a);
+    let y = bitcast<vec4<f32>>(b);
+    return fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, sum))));
+}
+#endif
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let item = group.x + group.y * groups.x;
+    if (item >= p.work) {
+        return;
+    }
+#if LIST
+    let at = p.items_at + 4u * item;
+    let block = q_meta[at];
+    let seg = q_meta[at + 1u];
+#else
+    let block = item % p.blocks;
+    let seg = p.seg0 + item / p.blocks;
+#endif
+    let first_row = q_meta[4u * block];
+    let rows = q_meta[4u * block + 1u];
+    let start = d_meta[4u * seg];
+    let length = d_meta[4u * seg + 1u];
+    let x = local % NX;
+    let y = local / NX;
+
+    var best: array<i32, TM>;
+    var index: array<u32, TM>;
+    for (var i = 0u; i < TM; i++) {
+        best[i] = NO_WINNER;
+        index[i] = 0u;
+    }
+    for (var t0 = 0u; t0 < length; t0 += BN) {
+        var sums: array<array<Sum, TN>, TM>;
+        for (var c0 = 0u; c0 < p.d_stride; c0 += CHUNKS) {
+            workgroupBarrier();
+            for (var i = local; i < BM * KV; i += THREADS) {
+                let row = i / KV;
+                let k = i % KV;
+                var words = vec4<u32>();
+                // Query rows are padded to whole chunks of every element type.
+                if (row < rows && c0 * PARTS + k < p.q_stride) {
+                    words = queries[(first_row + row) * p.q_stride + c0 * PARTS + k];
+                }
+                tile[row * STRIDE + k] = words;
+            }
+            for (var i = local; i < BN * CHUNKS; i += THREADS) {
+                let row = i / CHUNKS;
+                let c = i % CHUNKS;
+                var words = vec4<u32>();
+                if (t0 + row < length && c0 + c < p.d_stride) {
+                    words = documents[(start + t0 + row) * p.d_stride + c0 + c];
+                }
+                let to = (BM + row) * STRIDE + c * PARTS;
+#if ELEMENT == I8_DOT
+                tile[to] = words;
+#else
+                for (var part = 0u; part < PARTS; part++) {
+                    tile[to + part] = bitcast<vec4<u32>>(decode(words, part));
+                }
+#endif
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < KV; k++) {
+                var a: array<vec4<u32>, TM>;
+                for (var i = 0u; i < TM; i++) {
+                    a[i] = tile[(y * TM + i) * STRIDE + k];
+                }
+                for (var j = 0u; j < TN; j++) {
+                    let b = tile[(BM + x + j * NX) * STRIDE + k];
+                    for (var i = 0u; i < TM; i++) {
+                        sums[i][j] = chain(a[i], b, sums[i][j]);
+                    }
+                }
+            }
+        }
+        // Rows of an invocation come in ascending order, so that the first of equals stays.
+        for (var j = 0u; j < TN; j++) {
+            let t = t0 + x + j * NX;
+            if (t < length) {
+                var factor = 1.0;
+                if ((p.flags & 2u) != 0u) {
+                    factor = d_factors[start + t];
+                }
+                for (var i = 0u; i < TM; i++) {
+                    let key = key_of(f32(sums[i][j]) * factor);
+#if ARGMAX
+                    index[i] = select(index[i], t, key > best[i]);
+#endif
+                    best[i] = max(best[i], key);
+                }
+            }
+        }
+    }
+
+    // Across the invocations that share rows.
+    workgroupBarrier();
+    for (var g = 0u; g < GROUPS; g++) {
+        tile[local * GROUPS + g] =
+            bitcast<vec4<u32>>(vec4<i32>(best[4u * g], best[4u * g + 1u], best[4u * g + 2u], best[4u * g + 3u]));
+#if ARGMAX
+        tile[(THREADS + local) * GROUPS + g] =
+            vec4<u32>(index[4u * g], index[4u * g + 1u], index[4u * g + 2u], index[4u * g + 3u]);
+#endif
+    }
+    workgroupBarrier();
+    if (local < BM) {
+        let origin = (local / TM) * NX;
+        let g = (local % TM) / 4u;
+        let lane = local % 4u;
+        var key = NO_WINNER;
+        var winner = 0u;
+        for (var other = 0u; other < NX; other++) {
+            let there = bitcast<i32>(tile[(origin + other) * GROUPS + g][lane]);
+#if ARGMAX
+            let its = tile[(THREADS + origin + other) * GROUPS + g][lane];
+            if (there > key || (there == key && its < winner)) {
+                winner = its;
+            }
+#endif
+            key = max(key, there);
+        }
+        var contribution = 0.0;
+        var won = key > NO_WINNER;
+        if (won) {
+            contribution = value_of(key);
+#if FINISH == 0
+            if ((p.flags & 1u) != 0u && local < rows) {
+                contribution *= q_factors[first_row + local];
+            }
+            // inf · 0 and a factor of NaN: tokens of infinite or no norm, whose similarities are all NaN.
+            won = !is_nan(contribution);
+            contribution = select(0.0, contribution, won);
+#endif
+        }
+        contributions[local] = contribution;
+        if (local < rows) {
+#if LIST
+            let place = q_meta[at + 3u] + local;
+#else
+#if FINISH == 0
+            let place = (d_meta[4u * seg + 2u] - p.doc0) * p.rows + first_row + local - p.row0;
+#else
+            let place = (p.seg_base + seg - p.seg0) * p.rows + first_row + local - p.row0;
+#endif
+#endif
+#if FINISH == 1
+            values[place] = bitcast<u32>(key);
+#endif
+#if ARGMAX
+            var local_index = -1;
+            if (won) {
+                local_index = i32(d_meta[4u * seg + 3u] + winner);
+                if (p.ids_at != 0u) {
+                    local_index = i32(d_meta[p.ids_at + start + winner]);
+                }
+            }
+            winners[place] = local_index;
+#endif
+        }
+    }
+#if FINISH == 0
+    workgroupBarrier();
+    if (local < q_meta[4u * block + 3u]) {
+        let query = q_meta[4u * block + 2u] + local;
+        let origin = q_meta[p.offsets_at + query] - first_row;
+        let to = q_meta[p.offsets_at + query + 1u] - first_row;
+        var score = 0.0;
+        for (var row = origin; row < to; row += GROUP) {
+            var sum = 0.0;
+            for (var r = row; r < min(row + GROUP, to); r++) {
+                sum += contributions[r];
+            }
+            score += sum;
+        }
+#if LIST
+        values[q_meta[at + 2u]] = bitcast<u32>(score);
+#else
+        values[(query - p.query0) * p.documents + d_meta[4u * seg + 2u] - p.doc0] = bitcast<u32>(score);
+#endif
+    }
+#endif
+}
