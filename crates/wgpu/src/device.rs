@@ -187,7 +187,7 @@ impl Gpu {
             })
             .await
             .map_err(|error| unsupported(["device ", &facts.name].concat(), error.to_string()))?;
-        let binding = u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
+        let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let caps = Caps {
             tier,
             coop: if tier >= Tier::Coop { tier::coop(&adapter).unwrap_or(0) } else { 0 },

@@ -4,7 +4,7 @@ use crate::{json, maxsim, stdout};
 
 #[test]
 fn json_says_what_is_there_and_what_is_not() {
-    let info = json(["info", "--json", "--threads", "3", "--level", "generic"]);
+    let info = json(["info", "--json", "--backend", "cpu", "--threads", "3", "--level", "generic"]);
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(info["engine"]["backend"], "cpu");
     assert_eq!(info["engine"]["level"], "generic");
@@ -27,6 +27,7 @@ fn json_says_what_is_there_and_what_is_not() {
 #[test]
 fn settings_of_the_environment_are_shown_and_used() {
     let output = maxsim(["info", "--json"])
+        .env("MAXSIM_BACKEND", "cpu")
         .env("MAXSIM_THREADS", "2")
         .env("MAXSIM_CPU_LEVEL", "generic")
         .env("MAXSIM_CACHE_DIR", "some/where")
@@ -36,6 +37,21 @@ fn settings_of_the_environment_are_shown_and_used() {
     assert_eq!(info["environment"]["MAXSIM_THREADS"], "2");
     assert_eq!((&info["engine"]["threads"], &info["engine"]["level"]), (&2.into(), &"generic".into()));
     assert_eq!(info["cache_directory"], "some/where");
+}
+
+#[test]
+fn adapters_are_listed_and_can_be_switched_off() {
+    let info = json(["info", "--json", "--backend", "cpu"]);
+    for adapter in info["adapters"].as_array().unwrap() {
+        assert_eq!(adapter["tiers"].as_array().unwrap().last().unwrap(), "portable", "{adapter}");
+    }
+    let output = maxsim(["info", "--json"]).env("MAXSIM_DISABLE_GPU", "1").assert().success();
+    let info: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(info["adapters"], serde_json::json!([]));
+    assert_eq!(info["engine"]["backend"], "cpu");
+    let output =
+        maxsim(["info"]).env("MAXSIM_DISABLE_GPU", "1").env("MAXSIM_BACKEND", "wgpu").assert().code(4);
+    assert!(String::from_utf8_lossy(&output.get_output().stderr).contains("MAXSIM_DISABLE_GPU"));
 }
 
 #[test]
