@@ -29,7 +29,7 @@ pub use backend::{
     ResidentIndex, ResidentMeta, Submission,
 };
 pub use dtype::{DType, DataBuf, DataRef, E4M3, Element, bf16, f16};
-pub use engine::{Corpus, CorpusOptions, Engine, SearchOptions};
+pub use engine::{Corpus, CorpusOptions, Engine, SearchOptions, normalize};
 pub use error::{Argument, Error, ErrorCode, Result};
 pub use ints::{Integers, MAX_TOKENS};
 pub use op::{

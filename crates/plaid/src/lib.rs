@@ -4,6 +4,9 @@
 //! - `exchange`: directories of fast-plaid and next-plaid (feature `exchange`).
 //! - [`Sample`], [`train`]: a codec from a sample of tokens.
 //! - [`Searched`]: a search, in short.
+//! - [`Index`], [`IndexWriter`]: an index that is kept: opened, searched, added to, deleted from, compacted.
+//! - [`store`]: where an index is kept: a directory, memory, one file.
+//! - [`Filter`]: expressions over documents' metadata.
 //! - [`Segment`], [`Bitmap`]: immutable documents, and sets of them.
 //!
 //! Santhanam et al., *ColBERTv2* (2022) and *PLAID* (2022).
@@ -11,10 +14,19 @@
 mod codec;
 #[cfg(feature = "exchange")]
 pub mod exchange;
+mod ids;
+mod index;
+mod metadata;
 mod search;
+pub mod store;
 mod train;
+mod writer;
 
 pub use codec::{Centroids, CodecParts, Encoded, IndexCodec};
+pub use ids::{DocumentId, IdKind};
+pub use index::{Index, IndexInfo, SearchHit, Selection};
 pub use maxsim_core::plaid::{Bitmap, Buffer, Segment, SegmentParts, SharedBytes};
+pub use metadata::{ColumnType, Columns, Filter, Row, Value};
 pub use search::Searched;
 pub use train::{MAX_SAMPLE, Sample, TrainOptions, centroids_for, train};
+pub use writer::{CreateOptions, IndexWriter, SEGMENT_BYTES};

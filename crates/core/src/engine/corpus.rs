@@ -131,8 +131,8 @@ impl Engine {
 /// Tokens normalised between two looks at the cancel flag: about a millisecond.
 const CANCEL_EVERY: usize = 8192;
 
-/// `x / max(‖x‖, 1e-6)`.
-fn normalize(vector: &mut [f32]) {
+/// Divides a token vector by its length: `x / max(‖x‖, 1e-6)`, as corpora store it.
+pub fn normalize(vector: &mut [f32]) {
     let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-6);
     for x in vector {
         *x = (f64::from(*x) / norm) as f32;

@@ -2,7 +2,7 @@
 
 mod corpus;
 
-pub use corpus::{Corpus, CorpusOptions, SearchOptions};
+pub use corpus::{Corpus, CorpusOptions, SearchOptions, normalize};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +76,11 @@ impl Engine {
     /// The same engine with its calls stopped by `cancel`: they return `ERR_ABORTED` at their next check.
     pub fn with_cancel(&self, cancel: Cancel) -> Self {
         Self { inner: self.inner.clone(), cancel }
+    }
+
+    /// What stops this engine's calls.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// Facts about the preferred backend.
