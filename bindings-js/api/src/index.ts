@@ -25,8 +25,8 @@ export interface Api {
    */
   createEngine(options?: EngineOptions): Promise<Engine>;
 
-  /** The embedded English encoder: text to token vectors without a model download. */
-  createStaticEncoder(): Promise<StaticEncoder>;
+  /** The package's English encoder: text to token vectors without a model from elsewhere. */
+  createStaticEncoder(options?: LoadOptions): Promise<StaticEncoder>;
 
   /**
    * fp8 (e4m3fn) bytes of `x [.., d]`, f32, f16 or bf16: `x / s` with `s = max(|x|max, 1e-6) / 448`, nearest-even.
@@ -72,6 +72,12 @@ export interface EngineOptions {
   cpuLevel?: CpuLevel;
   /** No one-time warnings. Default false. */
   silent?: boolean;
+  /**
+   * In browsers, whether to compute on a worker that the engine owns (default true). On the calling thread, where `false`
+   * leads, the CPU keeps that thread busy until a call is done. Elsewhere it changes nothing: Node never computes on its
+   * event loop.
+   */
+  worker?: boolean;
 }
 
 export type BackendKind = "cpu" | "wgpu" | "cuda";
@@ -469,6 +475,12 @@ export type BackwardOperation =
       of: { op: "maxsimFromHidden" } & Omit<FromHiddenInput, Fixed>;
       gradScores: Float32Array | readonly number[];
     } & Omit<FromHiddenBackwardOptions, "signal">);
+
+/** Options of what is loaded. */
+export interface LoadOptions extends CallOptions {
+  /** Bytes loaded so far, and of all. Not called where nothing is loaded, as in Node. */
+  onProgress?(loaded: number, total: number): void;
+}
 
 /** An operator with its inputs, for {@link Engine.explain}. Options are those of the method of that name. */
 export type Operation =

@@ -4,8 +4,8 @@
  * @module
  */
 import type {
-  CallOptions, DecodeOptions, Engine, EngineOptions, QuantizedInput, QuantizedTensor, QuantizeOptions, ResidualInput,
-  StaticEncoder, Tensor, TensorInput,
+  CallOptions, DecodeOptions, Engine, EngineOptions, LoadOptions, QuantizedInput, QuantizedTensor, QuantizeOptions,
+  ResidualInput, StaticEncoder, Tensor, TensorInput,
 } from "@maxsim/api";
 import * as over from "@maxsim/api/binding";
 import { loadNative } from "./load.js";
@@ -37,8 +37,8 @@ export async function createEngine(options?: EngineOptions): Promise<Engine> {
  *
  * @throws {MaxSimError} `ERR_UNSUPPORTED` if the package has no binary for this platform.
  */
-export async function createStaticEncoder(): Promise<StaticEncoder> {
-  return over.createStaticEncoder(binding());
+export async function createStaticEncoder(options?: LoadOptions): Promise<StaticEncoder> {
+  return over.createStaticEncoder(binding(), options);
 }
 
 /** See `Api.quantizeFp8` of `@maxsim/api`. */

@@ -45,6 +45,9 @@ export const text: Check<string> = (value, argument) =>
 export const integer: Check<bigint | number> = (value, argument) =>
   typeof value === "bigint" || Number.isSafeInteger(value) ? (value as bigint | number) : fail(argument, "an integer", value);
 
+export const callback = <F extends (...args: never[]) => void>(value: unknown, argument: string): F =>
+  typeof value === "function" ? (value as F) : fail(argument, "a function", value);
+
 export const oneOf =
   <const T extends string>(...names: T[]): Check<T> =>
   (value, argument) =>

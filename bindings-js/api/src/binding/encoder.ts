@@ -1,13 +1,17 @@
 /** `StaticEncoder` over a native binding. */
 import type * as api from "../index.js";
-import type { CallOptions, EncodedText, EncodedTexts } from "../index.js";
-import { argumentError, CALL, describe, settings, text } from "./check.js";
+import type { CallOptions, EncodedText, EncodedTexts, LoadOptions } from "../index.js";
+import { argumentError, CALL, callback, describe, settings, text, type Schema } from "./check.js";
 import { settle, type Host } from "./host.js";
 import type { NativeEncoder } from "./native.js";
 
-/** The embedded encoder of `host`'s binding. */
-export async function createStaticEncoder(host: Host): Promise<api.StaticEncoder> {
-  return new StaticEncoder(host, await settle(host, [], undefined, () => host.native.createStaticEncoder()));
+const LOAD: Schema<LoadOptions> = { onProgress: callback, ...CALL };
+
+/** The encoder of `host`'s binding. */
+export async function createStaticEncoder(host: Host, options?: LoadOptions): Promise<api.StaticEncoder> {
+  const { onProgress, signal } = settings<LoadOptions>(options, "options", LOAD);
+  const native = await settle(host, [], signal, (cancel) => host.native.createStaticEncoder(onProgress, cancel));
+  return new StaticEncoder(host, native);
 }
 
 class StaticEncoder implements api.StaticEncoder {

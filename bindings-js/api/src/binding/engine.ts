@@ -39,6 +39,7 @@ const ENGINE: Schema<EngineOptions> = {
   threads: count,
   cpuLevel: oneOf("avx512-vnni", "avx512", "avx2-vnni", "avx2", "neon-dot", "neon", "simd128", "generic"),
   silent: boolean,
+  worker: boolean,
 };
 const STORAGE = { storage: dtype, normalize: boolean, validateFinite: boolean };
 type Without<S, K extends keyof S> = Omit<S, K>;

@@ -195,7 +195,9 @@ export interface Native {
   /** Inputs of at least so many bytes are read in place while a call runs. */
   readonly HOLD_BYTES: number;
   createEngine(options: RawEngineOptions): Promise<NativeEngine | Failure>;
-  createStaticEncoder(): Promise<NativeEncoder | Failure>;
+  createStaticEncoder(
+    progress?: (loaded: number, total: number) => void, cancel?: NativeCancel,
+  ): Promise<NativeEncoder | Failure>;
   quantize(
     x: RawTensor, dtype: "fp8" | "int8", scale?: "token" | "tensor", cancel?: NativeCancel,
   ): Promise<RawQuantized | Failure>;

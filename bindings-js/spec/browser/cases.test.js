@@ -1,0 +1,59 @@
+// The shared cases in Chromium: every module of @maxsim/web, on a worker and on the page's thread.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { suites } from "@maxsim/spec/cases";
+import { launch, missing } from "./chromium.mjs";
+import { serve } from "./server.mjs";
+
+const CONFIGURATIONS = [
+  { name: "CPU, SIMD, worker", options: { backend: "cpu" }, info: ["cpu", "simd128"] },
+  { name: "CPU, SIMD, worker of an isolated page", options: { backend: "cpu" }, info: ["cpu", "simd128"], query: "?isolated" },
+  { name: "CPU, scalar, worker", options: { backend: "cpu", cpuLevel: "generic" }, info: ["cpu", "generic"] },
+  { name: "CPU, SIMD, page", options: { backend: "cpu", worker: false }, info: ["cpu", "simd128"] },
+];
+
+/** What cannot be, and why. */
+function skipped({ options }, name) {
+  if (options.backend === "cpu" && options.worker === false && name === "a call under way stops soon after its signal") {
+    return "the thread that would abort it is the one that computes";
+  }
+  return false;
+}
+
+describe("cases in Chromium", { skip: missing }, () => {
+  let server, browser;
+  before(async () => {
+    server = await serve();
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    server?.close();
+  });
+
+  for (const configuration of CONFIGURATIONS) {
+    const { name, options, info, query = "" } = configuration;
+    describe(name, () => {
+      let page;
+      before(async () => {
+        page = await browser.open(`${server.origin}/spec/browser/page.html${query}`);
+        await page.waitForFunction("globalThis.ready");
+        const { backend, level } = await page.evaluate((options) => start(options), options);
+        assert.deepEqual([backend, level], info);
+      });
+      after(async () => {
+        await page.evaluate(() => finish());
+        await page.close();
+      });
+
+      for (const [suite, cases] of Object.entries(suites)) {
+        for (const { name } of cases) {
+          test(`${suite}: ${name}`, { skip: skipped(configuration, name) }, async () => {
+            const failure = await page.evaluate(([suite, name]) => runCase(suite, name), [suite, name]);
+            assert.equal(failure, undefined, failure);
+          });
+        }
+      }
+    });
+  }
+});

@@ -1,0 +1,3 @@
+// What wasm-bindgen writes; `scripts/build-wasm.mjs` runs it. `module.ts` says what is in there.
+declare module "#cpu";
+declare module "#encoder";

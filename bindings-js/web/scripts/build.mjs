@@ -1,0 +1,23 @@
+// Bundles the package's JavaScript: pages without a bundler get files that import each other by relative paths only.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const packageDir = fileURLToPath(new URL("..", import.meta.url));
+const { version } = JSON.parse(readFileSync(`${packageDir}/package.json`, "utf8"));
+
+await build({
+  absWorkingDir: packageDir,
+  entryPoints: ["lib/index.ts", "lib/cpu.worker.ts", "lib/encoder.worker.ts"],
+  outdir: "dist",
+  chunkNames: "[name]-[hash]",
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  // Where MaxSimError is thrown is in every stack that users see.
+  keepNames: false,
+  define: { __VERSION__: JSON.stringify(version) },
+  logLevel: "warning",
+});
