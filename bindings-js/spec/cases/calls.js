@@ -5,11 +5,18 @@ const DIM = 16;
 const D = { data: vectors(41, 50 * 4 * DIM), shape: [50, 4, DIM] };
 const query = (seed) => ({ data: vectors(seed, 3 * DIM), dim: DIM });
 
-/** A corpus that takes a while to score, and a query for it. */
-async function slow(engine) {
-  const [dim, len, count] = [128, 64, 3000];
-  const docs = await engine.corpus({ data: vectors(42, count * len * dim), shape: [count, len, dim], normalize: false });
-  return { docs, query: { data: vectors(43, 16 * 64 * dim), shape: [16, 64, dim] } };
+/** A corpus, a query for it, and how long a search takes: long enough that stopping it early shows. */
+async function slow({ engine, now }) {
+  const [dim, len] = [128, 64];
+  const query = { data: vectors(43, 16 * 64 * dim), shape: [16, 64, dim] };
+  for (let count = 50; ; count *= 4) {
+    const docs = await engine.corpus({ data: vectors(42, count * len * dim), shape: [count, len, dim], normalize: false });
+    const start = now();
+    await docs.search(query, { topK: 5 });
+    const whole = now() - start;
+    if (whole > 250) return { docs, query, whole };
+    await docs.dispose();
+  }
 }
 
 export const calls = [
@@ -51,11 +58,9 @@ export const calls = [
   },
   {
     name: "a call under way stops soon after its signal",
-    async run({ engine, now, sleep }) {
-      const { docs, query } = await slow(engine);
-      const full = now();
-      await docs.search(query, { topK: 5 });
-      const whole = now() - full;
+    async run(context) {
+      const { now, sleep } = context;
+      const { docs, query, whole } = await slow(context);
       const controller = new AbortController();
       const start = now();
       const search = docs.search(query, { topK: 5, signal: controller.signal });
@@ -65,6 +70,10 @@ export const calls = [
       equal(await outcome, "enough", "reason");
       const stopped = now() - start;
       ok(stopped < Math.max(whole / 2, 60), `stopped after ${stopped} ms of ${whole} ms`);
+      // Nor does it keep others waiting.
+      await docs.score({ data: query.data.subarray(0, 128), dim: 128 });
+      const next = now() - start;
+      ok(next < Math.max(0.75 * whole, 120), `the next call was done after ${next} ms; the stopped one takes ${whole} ms`);
       await docs.dispose();
     },
   },

@@ -1,5 +1,5 @@
 // Builds the WebAssembly modules: cargo, wasm-bindgen, wasm-opt. JavaScript goes to `wasm/`, from where scripts/build.mjs
-// bundles it, modules and data go to `dist/`.
+// bundles it, modules and data go to `dist/`. Arguments: names of modules; none: all.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -17,9 +17,9 @@ const FEATURES = [
 
 /** `glue`: the JavaScript, which modules of the same exports share. */
 const MODULES = [
-  { name: "cpu-simd", glue: "cpu", features: "cpu", profile: "web", simd: true },
-  { name: "cpu-scalar", glue: "cpu", features: "cpu", profile: "web-small", simd: false },
-  { name: "encoder", glue: "encoder", features: "encoder", profile: "web-small", simd: false },
+  { name: "cpu-simd", glue: "cpu", features: "cpu", simd: true },
+  { name: "cpu-scalar", glue: "cpu", features: "cpu", simd: false },
+  { name: "encoder", glue: "encoder", features: "encoder", simd: false },
 ];
 
 const run = (command, args, options = {}) => execFileSync(command, args, { cwd: root, stdio: "inherit", ...options });
@@ -31,17 +31,19 @@ run("cargo", [
 
 mkdirSync(wasm, { recursive: true });
 mkdirSync(dist, { recursive: true });
-for (const { name, glue, features, profile, simd } of MODULES) {
+const wanted = process.argv.slice(2);
+for (const { name, glue, features, simd } of MODULES) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
   const flags = simd ? "-C target-feature=+simd128" : "";
   run(
     "cargo",
     [
-      "build", "--quiet", "--locked", "--package", "maxsim-web", "--target", "wasm32-unknown-unknown", "--profile", profile,
+      "build", "--quiet", "--locked", "--package", "maxsim-web", "--target", "wasm32-unknown-unknown", "--profile", "web",
       "--features", features, "--target-dir", join(target, name),
     ],
     { env: { ...process.env, RUSTFLAGS: flags } },
   );
-  const built = join(target, name, "wasm32-unknown-unknown", profile, "maxsim_web.wasm");
+  const built = join(target, name, "wasm32-unknown-unknown/web/maxsim_web.wasm");
   const previous = MODULES.find((other) => other.glue === glue).name === name ? undefined : readFileSync(join(wasm, `${glue}.js`), "utf8");
   run(join(tools, "release/bind"), [built, wasm, glue]);
   if (previous !== undefined && previous !== readFileSync(join(wasm, `${glue}.js`), "utf8")) {
@@ -50,7 +52,7 @@ for (const { name, glue, features, profile, simd } of MODULES) {
   const optimised = join(dist, `${name}.wasm`);
   run(process.execPath, [
     join(root, "bindings-js/node_modules/binaryen/bin/wasm-opt"), join(wasm, `${glue}_bg.wasm`), "--output", `${optimised}.new`,
-    profile === "web" ? "-O3" : "-Oz", "--strip-debug", "--strip-producers",
+    "-O3", "--strip-debug", "--strip-producers",
     ...FEATURES.map((feature) => `--enable-${feature}`), ...(simd ? ["--enable-simd"] : []),
   ]);
   renameSync(`${optimised}.new`, optimised);

@@ -16,8 +16,7 @@ await build({
   format: "esm",
   target: "es2022",
   minify: true,
-  // Where MaxSimError is thrown is in every stack that users see.
-  keepNames: false,
+  sourcemap: true,
   define: { __VERSION__: JSON.stringify(version) },
   logLevel: "warning",
 });

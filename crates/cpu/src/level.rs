@@ -9,7 +9,7 @@ use maxsim_core::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
-    /// Plain Rust; runs everywhere.
+    /// Plain Rust; runs everywhere, but is left out of WebAssembly with SIMD built with the feature `one-level`.
     Generic,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
@@ -57,7 +57,7 @@ impl Level {
     /// Whether this machine runs it.
     pub fn is_available(self) -> bool {
         match self {
-            Self::Generic => true,
+            Self::Generic => !cfg!(all(feature = "one-level", target_feature = "simd128")),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")

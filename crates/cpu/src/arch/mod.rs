@@ -5,6 +5,7 @@
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod aarch64;
+#[cfg(not(all(feature = "one-level", target_feature = "simd128")))]
 pub(crate) mod generic;
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod wasm32;
@@ -334,6 +335,7 @@ pub(crate) fn kernels(level: Level) -> Option<&'static Kernels> {
         return None;
     }
     match level {
+        #[cfg(not(all(feature = "one-level", target_feature = "simd128")))]
         Level::Generic => Some(&generic::KERNELS),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => Some(&x86_64::avx2::KERNELS),
