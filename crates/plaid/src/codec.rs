@@ -2,7 +2,7 @@
 
 use maxsim_core::plaid::{Buffer, Segment};
 use maxsim_core::{
-    Codec, DType, DataBuf, DataRef, Engine, Error, ResidualLayout, Result, Tensor, TensorRef, f16,
+    Codec, DType, DataBuf, DataRef, Engine, Error, ResidualLayout, Result, Tensor, TensorRef, f16, normalize,
 };
 
 /// What tokens of an index are encoded with. Trained once; every segment of the index uses it.
@@ -196,10 +196,7 @@ pub(crate) fn unit_vectors(x: &TensorRef<'_>, dim: usize) -> Result<Vec<f32>> {
     }
     x.check_finite("x")?;
     let mut vectors = x.data().to_f32();
-    for vector in vectors.chunks_exact_mut(dim) {
-        let norm = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt().max(1e-6);
-        vector.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-    }
+    vectors.chunks_exact_mut(dim).for_each(normalize);
     Ok(vectors)
 }
 

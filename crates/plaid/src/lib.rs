@@ -4,6 +4,7 @@
 //! - `exchange`: directories of fast-plaid and next-plaid (feature `exchange`).
 //! - [`Sample`], [`train`]: a codec from a sample of tokens.
 //! - [`Searched`]: a search, in short.
+//! - [`build`]: an index of any size from documents that are gone through twice, in bounded memory.
 //! - [`Index`], [`IndexWriter`]: an index that is kept: opened, searched, added to, deleted from, compacted.
 //! - [`store`]: where an index is kept: a directory, memory, one file.
 //! - [`Filter`]: expressions over documents' metadata.
@@ -11,6 +12,7 @@
 //!
 //! Santhanam et al., *ColBERTv2* (2022) and *PLAID* (2022).
 
+mod build;
 mod codec;
 #[cfg(feature = "exchange")]
 pub mod exchange;
@@ -22,6 +24,7 @@ pub mod store;
 mod train;
 mod writer;
 
+pub use build::{Batch, BuildOptions, Builder, DocumentSource, Progress, build};
 pub use codec::{Centroids, CodecParts, Encoded, IndexCodec};
 pub use ids::{DocumentId, IdKind};
 pub use index::{Index, IndexInfo, SearchHit, Selection};

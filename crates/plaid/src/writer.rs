@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use maxsim_core::plaid::Bitmap;
-use maxsim_core::{Engine, Error, Result, TensorRef, Tokens, normalize};
+use maxsim_core::{Engine, Error, Result, TensorRef, Tokens};
 
 use crate::codec::{Encoded, IndexCodec};
 use crate::ids::{self, DocumentId, IdKind, IdTable};
 use crate::index::{Index, read_current};
 use crate::metadata::{ColumnsBuilder, Row, Schema};
 use crate::store::files::{Stored, read_segment, write_codec, write_segment};
-use crate::store::manifest::{BUILDING, CURRENT, Manifest, Unpublished, free_number, is_ours};
+use crate::store::manifest::{BUILDING, BuildState, CURRENT, Manifest, Unpublished, free_number, is_ours};
 use crate::store::{Guard, Storage, Verify};
 
 /// Bytes of codes, residuals and norms at which a segment is full (a quarter of a GiB).
@@ -44,7 +44,6 @@ pub struct IndexWriter {
     stored: Vec<Arc<Stored>>,
     pending: Pending,
     segment_bytes: usize,
-    normalize: bool,
     /// What became of a commit of which it is not known whether it came about.
     broken: Option<Error>,
 }
@@ -111,33 +110,23 @@ impl IndexWriter {
         codec: IndexCodec,
         options: CreateOptions,
     ) -> Result<Self> {
-        let mut writer = Self::begin(engine, Arc::new(storage), codec, options, CURRENT)?;
+        let storage: Arc<dyn Storage> = Arc::new(storage);
+        let guard = lock(&*storage)?;
+        let mut writer = Self::begin(engine, storage, guard, codec, options, CURRENT)?;
         writer.commit()?;
         Ok(writer)
     }
 
-    /// [`create_in`](Self::create_in) without a commit. Replacing an index shows with the first commit.
+    /// [`create_in`](Self::create_in) without a commit: an index that is replaced is there until the first one.
     pub(crate) fn begin(
-        engine: &Engine,
-        storage: Arc<dyn Storage>,
-        codec: IndexCodec,
-        options: CreateOptions,
-        name: &'static str,
-    ) -> Result<Self> {
-        let guard = lock(&*storage)?;
-        let (generation, next_file) = free_numbers(&*storage, options.replace)?;
-        Self::begin_locked(engine, storage, guard, codec, options, name, (generation, next_file))
-    }
-
-    pub(crate) fn begin_locked(
         engine: &Engine,
         storage: Arc<dyn Storage>,
         guard: Guard,
         codec: IndexCodec,
         options: CreateOptions,
         name: &'static str,
-        (generation, next_file): (u64, u64),
     ) -> Result<Self> {
+        let (generation, next_file) = free_numbers(&*storage, options.replace)?;
         let file = write_codec(&*storage, next_file, &codec)?;
         let manifest = Manifest {
             generation,
@@ -166,7 +155,6 @@ impl IndexWriter {
             stored: index.stored().to_vec(),
             pending: Pending::default(),
             segment_bytes: SEGMENT_BYTES,
-            normalize: true,
             broken: None,
         }
     }
@@ -177,12 +165,7 @@ impl IndexWriter {
         Self { segment_bytes, ..self }
     }
 
-    /// Whether token vectors are divided by their length before they are encoded (the default). The codec takes unit vectors.
-    pub fn with_normalize(self, normalize: bool) -> Self {
-        Self { normalize, ..self }
-    }
-
-    /// The same writer with its work stopped by the engine's `cancel`; what was not committed can still be.
+    /// Encodes with another engine from now on, for instance with one that is stopped by another `Cancel`.
     pub fn set_engine(&mut self, engine: &Engine) {
         self.engine = engine.clone();
     }
@@ -220,7 +203,7 @@ impl IndexWriter {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Adds documents: all, or on error none. `ids`, one per document; without them they are numbered on, from 0 in a new index.
+    /// Adds documents, their token vectors normalised: all, or on error none. `ids`, one per document; without them they are numbered on, from 0 in a new index.
     /// `metadata`, one row per document or none at all.
     ///
     /// # Errors
@@ -253,7 +236,8 @@ impl IndexWriter {
         self.next.next_id = next_id;
         self.next.schema = schema;
         let Encoded { codes, residuals, inv_norms } = &encoded;
-        let lengths = (0..count).map(|i| kept(documents, i) as u32);
+        let lengths =
+            (0..count).map(|i| documents.rows(i).filter(|&row| documents.keeps(row)).count() as u32);
         self.append(ids, metadata, lengths, EncodedRef { codes, residuals, inv_norms });
         Ok(())
     }
@@ -332,18 +316,12 @@ impl IndexWriter {
     /// Kept tokens as codes and residuals.
     fn encode(&self, documents: &Tokens<'_>) -> Result<Encoded> {
         let dim = self.codec.dim();
-        let rows: Vec<usize> = (0..documents.count())
-            .flat_map(|i| documents.rows(i).filter(|&row| documents.keeps(row)))
-            .collect();
+        let rows: Vec<usize> = documents.sequences().kept_rows().collect();
         let mut encoded = Encoded::default();
         for rows in rows.chunks(ENCODE_TOKENS) {
             let mut values = Vec::with_capacity(rows.len() * dim);
             for &row in rows {
-                let from = values.len();
                 values.extend(documents.vector(row));
-                if self.normalize {
-                    normalize(&mut values[from..]);
-                }
             }
             let part = self.codec.encode(&self.engine, &TensorRef::new(&values, &[rows.len(), dim])?)?;
             encoded.codes.extend(part.codes);
@@ -467,6 +445,24 @@ impl IndexWriter {
         Ok(self.committed.generation)
     }
 
+    /// Writes what is pending and notes how far a build is: a new process goes on from there.
+    pub(crate) fn checkpoint(&mut self, mut build: BuildState) -> Result<()> {
+        self.check_usable()?;
+        self.flush()?;
+        build.done = self.next.segments.iter().map(|s| s.documents as u64).sum();
+        self.next.build = Some(build);
+        self.publish().map(drop)
+    }
+
+    /// Makes the index that was built the one that readers see.
+    pub(crate) fn finish_build(&mut self) -> Result<()> {
+        self.check_usable()?;
+        self.flush()?;
+        self.next.build = None;
+        self.name = CURRENT;
+        self.publish().map(drop)
+    }
+
     /// Forgets everything since the last commit.
     ///
     /// # Errors
@@ -484,10 +480,15 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Writes what is pending if the segment would be more than full with as many tokens more.
+    /// Whether the segment would be more than full with as many tokens more.
+    pub(crate) fn is_full(&self, tokens: usize) -> bool {
+        let tokens = self.pending.encoded.codes.len() + tokens;
+        !self.pending.ids.is_empty()
+            && tokens * (self.codec.residual_bytes() + TOKEN_BYTES) > self.segment_bytes
+    }
+
     fn make_room(&mut self, tokens: usize) -> Result<()> {
-        let bytes = (self.pending.encoded.codes.len() + tokens) * (self.codec.residual_bytes() + TOKEN_BYTES);
-        if bytes > self.segment_bytes { self.flush() } else { Ok(()) }
+        if self.is_full(tokens) { self.flush() } else { Ok(()) }
     }
 
     /// Writes pending documents to a segment, which the next commit will mention.
@@ -625,6 +626,15 @@ impl IndexWriter {
         ) else {
             return;
         };
+        // The manifest of the build that made this index: a crash kept it from being removed.
+        let finished = |building: &Manifest| current.as_ref().is_some_and(|c| c.codec == building.codec);
+        let building = building.filter(|building| {
+            let finished = finished(building);
+            if finished {
+                let _ = self.storage.remove(BUILDING);
+            }
+            !finished
+        });
         let manifests = [current.as_ref(), building.as_ref(), Some(&self.next)];
         let needed: HashSet<String> = manifests
             .into_iter()
@@ -674,11 +684,6 @@ impl Pending {
             to.inv_norms.extend_from_slice(&from.inv_norms[rows]);
         }
     }
-}
-
-/// Tokens of document `i` that count.
-fn kept(documents: &Tokens<'_>, i: usize) -> usize {
-    documents.rows(i).filter(|&row| documents.keeps(row)).count()
 }
 
 /// Takes the writer lock.
