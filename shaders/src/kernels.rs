@@ -142,6 +142,25 @@ pub fn rows(element: Element, widen: bool, norm: bool) -> Variant {
     )
 }
 
+/// Candidates that a workgroup of [`TOPK_SORT`] sorts.
+pub const SORTED: u32 = 1024;
+
+/// The best of every [`SORTED`] candidates: `wgsl/topk_sort.wgsl`.
+pub static TOPK_SORT: Kernel = Kernel { name: "topk_sort", bindings: &[Read, Read, Write, Write] };
+
+/// A variant of [`TOPK_SORT`]: `indexed` for candidates that have keys and indices already.
+pub fn topk_sort(indexed: bool) -> Variant {
+    Variant::portable(&TOPK_SORT, &[("SIZE", SORTED), ("INDEXED", indexed.into())])
+}
+
+/// Pairs of sorted runs merged: `wgsl/topk_merge.wgsl`.
+pub static TOPK_MERGE: Kernel = Kernel { name: "topk_merge", bindings: &[Read, Read, Write, Write] };
+
+/// The one variant of [`TOPK_MERGE`].
+pub fn topk_merge() -> Variant {
+    Variant::portable(&TOPK_MERGE, &[])
+}
+
 /// Every variant that a plan may ask for. Tests validate each of them.
 pub fn all() -> Vec<Variant> {
     let mut all = Vec::new();
@@ -157,5 +176,7 @@ pub fn all() -> Vec<Variant> {
         }
     }
     all.extend([false, true].map(forward_sum));
+    all.extend([false, true].map(topk_sort));
+    all.push(topk_merge());
     all
 }

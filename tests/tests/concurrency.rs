@@ -48,7 +48,7 @@ fn calls_do_not_disturb_each_other() {
 fn a_corpus_is_shared() {
     let params = Params { documents: 50, ..Params::default() };
     let case = Case::generate("shared", Family::Varlen, params, &mut Random::named("shared"));
-    for device in maxsim_tests::cpu_devices() {
+    for device in maxsim_tests::devices() {
         let engine = device.engine.clone();
         let corpus = engine.corpus(case.d.tokens(), CorpusOptions::default()).unwrap();
         drop(engine);
@@ -67,7 +67,7 @@ fn a_corpus_is_shared() {
 fn a_cancelled_handle_does_nothing() {
     let case = Case::generate("cancel", Family::Dense, Params::default(), &mut Random::named("cancel"));
     let (q, d) = (case.q.tokens(), case.d.tokens());
-    for device in maxsim_tests::cpu_devices() {
+    for device in maxsim_tests::devices() {
         let cancel = Cancel::new();
         let engine = device.engine.with_cancel(cancel.clone());
         let corpus = engine.corpus(d.clone(), CorpusOptions::default()).unwrap();

@@ -180,7 +180,7 @@ proptest! {
         let documents = input.params.documents;
         let cut = cut.min(documents);
         let options = Options { argmax: false, ..case.options };
-        for device in maxsim_tests::cpu_devices() {
+        for device in maxsim_tests::devices() {
             let full = cross(&device.engine, &case.q, &case.d, options);
             let d = case.d.tokens();
             for range in [0..cut, cut..documents] {

@@ -7,7 +7,7 @@ use maxsim::{
 use maxsim_testkit::cases::forward::{Case, Family, Params, cases};
 use maxsim_testkit::cases::{Random, Values};
 use maxsim_testkit::compare;
-use maxsim_tests::{cpu_devices as devices, score};
+use maxsim_tests::{devices, score};
 
 /// Every dense and packed case: any direction, order and chunk, against exact scores.
 #[test]

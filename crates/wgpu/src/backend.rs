@@ -10,6 +10,7 @@ use maxsim_core::{
 use crate::device::{Gpu, WgpuOptions};
 use crate::forward::forward;
 use crate::plan;
+use crate::retrieve::retrieve;
 use crate::rows::Held;
 
 /// Scores on a GPU through wgpu.
@@ -48,6 +49,7 @@ impl WgpuBackend {
     fn start(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Submission> {
         match op {
             Op::Forward(op) => forward(&self.gpu, op, cancel),
+            Op::Retrieve(op) => retrieve(&self.gpu, op, cancel),
             other => Err(plan::unsupported(other)),
         }
     }

@@ -6,6 +6,7 @@
 //! - `submit`: dispatches of one call, recorded and submitted together; their results read back.
 //! - `rows`: token batches as they lie on the device.
 //! - `plan`: from an operator and the device's capabilities to variants; pure, so that it can be tested without a device.
+//! - `passes`: queries that meet documents, in submissions of bounded size.
 //! - one file per operator: what is uploaded, which dispatches, how results are put together.
 
 mod backend;
@@ -13,8 +14,10 @@ mod device;
 mod fault;
 mod forward;
 mod memory;
+mod passes;
 mod pipeline;
 mod plan;
+mod retrieve;
 mod rows;
 mod submit;
 mod tier;

@@ -87,6 +87,7 @@ pub(crate) fn stored(dtype: DType) -> Element {
 pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
     let (name, forward) = match op {
         Op::Forward(op) => ("forward", op),
+        Op::Retrieve(op) => ("retrieve", &op.forward),
         other => return Err(unsupported(other)),
     };
     let plan = ForwardPlan::new(forward, caps)?;

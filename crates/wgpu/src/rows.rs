@@ -380,12 +380,12 @@ pub(crate) fn query_row_bytes(dim: usize, as_int8: bool) -> usize {
 impl Queries {
     /// Uploads `tokens`, whose rows fit a binding, and records in `batch` what prepares them.
     pub(crate) fn upload(
-        batch: &mut Batch<'_>,
+        batch: &mut Batch,
         tokens: &Tokens<'_>,
         as_int8: bool,
         normalize: bool,
     ) -> Result<Self> {
-        let gpu = batch.gpu();
+        let gpu = &batch.gpu().clone();
         let compact = Compact::of(tokens.sequences());
         let (count, dtype, dim) = (compact.rows(), tokens.dtype(), tokens.dim());
         let wide = query_row_bytes(dim, as_int8);

@@ -24,21 +24,21 @@ struct Step {
 }
 
 /// Dispatches in order; each sees what the ones before it wrote.
-pub(crate) struct Batch<'g> {
-    gpu: &'g Arc<Gpu>,
+pub(crate) struct Batch {
+    gpu: Arc<Gpu>,
     uniforms: Vec<u8>,
     steps: Vec<Step>,
     reads: Vec<(Buffer, u64)>,
     kernel: &'static str,
 }
 
-impl<'g> Batch<'g> {
-    pub(crate) fn new(gpu: &'g Arc<Gpu>) -> Self {
-        Self { gpu, uniforms: Vec::new(), steps: Vec::new(), reads: Vec::new(), kernel: "" }
+impl Batch {
+    pub(crate) fn new(gpu: &Arc<Gpu>) -> Self {
+        Self { gpu: gpu.clone(), uniforms: Vec::new(), steps: Vec::new(), reads: Vec::new(), kernel: "" }
     }
 
-    pub(crate) fn gpu(&self) -> &'g Arc<Gpu> {
-        self.gpu
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
     }
 
     /// Runs `variant` in `groups` workgroups, which the kernel counts along x, then y. `buffers` are its storage bindings.
@@ -76,7 +76,7 @@ impl<'g> Batch<'g> {
 
     /// Submits. Never waits.
     pub(crate) fn submit(self) -> Result<Pending> {
-        let gpu = self.gpu;
+        let gpu = &self.gpu;
         gpu.faults.check()?;
         let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -87,7 +87,7 @@ impl<'g> Batch<'g> {
     }
 
     fn record(&self) -> Result<(Vec<Staged>, wgpu::SubmissionIndex)> {
-        let gpu = self.gpu;
+        let gpu = &self.gpu;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let uniforms = gpu.uniform(self.uniforms.len() as u64)?;
         if !self.steps.is_empty() {

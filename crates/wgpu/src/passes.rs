@@ -1,0 +1,595 @@
+//! Queries that meet documents: passes, each a submission whose buffers are bounded.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use maxsim_core::{Argmax, Cancel, Documents, Error, Forward, Resident, Result, Tokens};
+use maxsim_shaders::kernels::{self, Element, Finish};
+
+use crate::device::Gpu;
+use crate::memory::Buffer;
+use crate::plan::ForwardPlan;
+use crate::rows::{Compact, Held, Queries, Shard, query_row_bytes};
+use crate::submit::{Batch, Pending};
+
+/// Bytes of results and scratch of a pass at most; smaller where the device's bindings are.
+const PASS: u64 = 64 << 20;
+
+/// Queries of a block at most: an invocation adds one up.
+const BLOCK_QUERIES: u32 = 64;
+
+/// Parameters of the kernel `forward`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct ForwardParams {
+    work: u32,
+    blocks: u32,
+    q_stride: u32,
+    d_stride: u32,
+    rows: u32,
+    row0: u32,
+    query0: u32,
+    documents: u32,
+    doc0: u32,
+    seg0: u32,
+    seg_base: u32,
+    offsets_at: u32,
+    items_at: u32,
+    ids_at: u32,
+    flags: u32,
+    unused: u32,
+}
+
+/// Parameters of the kernel `forward_sum`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct SumParams {
+    work: u32,
+    flags: u32,
+    unused: [u32; 2],
+}
+
+/// Documents of an operator on the device: held since an upload, or for this call.
+pub(crate) enum Opened {
+    Held(Resident),
+    Own(Held),
+}
+
+impl Opened {
+    /// Brings documents to the device if they are not there; the flag says that they have unit length already.
+    pub(crate) fn new(gpu: &Gpu, documents: &Documents<'_>) -> Result<(Self, bool)> {
+        match documents {
+            Documents::Resident(resident) => {
+                resident.handle::<Held>()?;
+                Ok((Self::Held((*resident).clone()), resident.meta().normalized))
+            }
+            Documents::Tokens(tokens) => Ok((Self::Own(Held::upload(gpu, tokens, false)?), false)),
+            _ => Err(Error::Unsupported {
+                what: "residual documents on wgpu".into(),
+                hint: "use the cpu backend".into(),
+            }),
+        }
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        match self {
+            Self::Held(resident) => resident.handle().expect("checked when it was opened"),
+            Self::Own(held) => held,
+        }
+    }
+}
+
+/// Consecutive queries on the device, in blocks of rows.
+pub(crate) struct QueryGroup {
+    queries: Queries,
+    /// First of them in the operator.
+    first: usize,
+    /// Blocks of (first row, rows, first query, queries).
+    blocks: Vec<u32>,
+    /// First block of every query and the end, where no block is shared (lists).
+    first_block: Vec<u32>,
+    /// Whether every query lies in one block.
+    whole: bool,
+}
+
+impl QueryGroup {
+    fn new(queries: Queries, first: usize, plan: &ForwardPlan) -> Self {
+        let bm = plan.tile.bm;
+        let offsets = &queries.compact.offsets;
+        let mut blocks: Vec<u32> = Vec::new();
+        let mut first_block = vec![0];
+        let mut whole = true;
+        for (i, ends) in offsets.windows(2).enumerate() {
+            let (start, rows) = (ends[0], ends[1] - ends[0]);
+            let last = blocks.len().checked_sub(4);
+            match last {
+                Some(last)
+                    if !plan.list && blocks[last + 1] + rows <= bm && blocks[last + 3] < BLOCK_QUERIES =>
+                {
+                    blocks[last + 1] += rows;
+                    blocks[last + 3] += 1;
+                }
+                _ => {
+                    whole &= rows <= bm;
+                    for at in (0..rows.max(1)).step_by(bm as usize) {
+                        let here = (rows - at).min(bm);
+                        // A block that is not a whole query takes no company.
+                        let queries = if rows <= bm { 1 } else { BLOCK_QUERIES };
+                        blocks.extend([start + at, here, i as u32, queries]);
+                    }
+                }
+            }
+            first_block.push(blocks.len() as u32 / 4);
+        }
+        Self { queries, first, blocks, first_block, whole }
+    }
+
+    /// The same queries in blocks of their own, as lists of pairs want them.
+    pub(crate) fn into_list(self, job: &Job) -> Self {
+        Self::new(self.queries, self.first, &job.plan)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.queries.compact.offsets.len() - 1
+    }
+
+    fn rows_of(&self, query: usize) -> Range<u32> {
+        let offsets = &self.queries.compact.offsets;
+        offsets[query]..offsets[query + 1]
+    }
+
+    /// Blocks, first rows, then `items`, and where the latter two begin.
+    fn meta(&self, items: &[u32]) -> (Vec<u32>, u32, u32) {
+        let offsets = &self.queries.compact.offsets;
+        let meta = [&self.blocks[..], offsets, items].concat();
+        (meta, self.blocks.len() as u32, (self.blocks.len() + offsets.len()) as u32)
+    }
+}
+
+/// Runs of queries whose rows fit `most` bytes.
+fn query_groups(q: &Tokens<'_>, row: usize, most: u64, most_queries: usize) -> Result<Vec<Range<usize>>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for i in 0..q.count() {
+        let here = (q.rows(i).len() * row) as u64;
+        if here > most {
+            return Err(Error::Limit {
+                argument: "Q".into(),
+                limit: format!("{most} bytes per query on this device"),
+                got: here.to_string(),
+            });
+        }
+        match groups.last_mut() {
+            Some(group) if bytes + here <= most && group.len() < most_queries => {
+                group.end = i + 1;
+                bytes += here;
+            }
+            _ => {
+                groups.push(i..i + 1);
+                bytes = here;
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// Where a pass's results belong.
+pub(crate) struct Placed {
+    /// Pair of every score, in the order of the device.
+    pairs: Pairs,
+    /// Rows that count of the queries of the group, for winners.
+    compact: Arc<Compact>,
+}
+
+enum Pairs {
+    /// Queries `q` of the group (`first` before it) with `d`; the group has `rows` rows.
+    Cross { first: usize, q: usize, d: Range<usize>, of: usize, rows: usize, by_document: bool },
+    /// (pair, query of the group, first winner).
+    List(Vec<(u32, u32, u32)>),
+}
+
+impl Placed {
+    /// Puts the results of a pass where they belong; scores are not looked at if `values` is empty.
+    pub(crate) fn place(&self, read: &[Vec<u32>], values: &mut [f32], argmax: Option<&mut Argmax>) {
+        if !values.is_empty() {
+            self.each(|at, pair, _, _| values[pair] = f32::from_bits(read[0][at]));
+        }
+        let Some(argmax) = argmax else { return };
+        self.each(|_, pair, query, first| {
+            let start = argmax.range(pair).start;
+            let rows = self.compact.offsets[query] as usize..self.compact.offsets[query + 1] as usize;
+            for (r, row) in rows.enumerate() {
+                let slot = self.compact.slots.as_ref().map_or(r, |slots| slots[row] as usize);
+                argmax.values[start + slot] = read[1][first + r] as i32;
+            }
+        });
+    }
+
+    /// Calls `each` with the place of every score: on the device, pair, query of the group, first winner.
+    fn each(&self, mut each: impl FnMut(usize, usize, usize, usize)) {
+        match &self.pairs {
+            Pairs::Cross { first, q, d, of, rows, by_document } => {
+                for i in 0..*q {
+                    let row = self.compact.offsets[i] as usize;
+                    for (k, j) in d.clone().enumerate() {
+                        let winner =
+                            if *by_document { k * rows + row } else { row * d.len() + k * self.length(i) };
+                        each(i * d.len() + k, (first + i) * of + j, i, winner);
+                    }
+                }
+            }
+            Pairs::List(list) => {
+                for (at, &(pair, query, winner)) in list.iter().enumerate() {
+                    each(at, pair as usize, query as usize, winner as usize);
+                }
+            }
+        }
+    }
+
+    fn length(&self, query: usize) -> usize {
+        (self.compact.offsets[query + 1] - self.compact.offsets[query]) as usize
+    }
+}
+
+/// Scores of a pass on the device, and winners if they are wanted.
+pub(crate) struct Scored {
+    pub(crate) scores: Buffer,
+    count: usize,
+    winners: Buffer,
+    winner_count: usize,
+}
+
+/// What all passes of a call share.
+pub(crate) struct Job {
+    pub(crate) gpu: Arc<Gpu>,
+    plan: ForwardPlan,
+    opened: Opened,
+    dim: usize,
+    normalize: bool,
+    /// Of documents, by shard.
+    factors: Vec<Option<Buffer>>,
+    /// Rows of a document on average, at least 1.
+    mean_rows: u64,
+    /// Bytes of any one buffer of a pass.
+    pub(crate) most: u64,
+    nothing: Buffer,
+}
+
+impl Job {
+    /// Brings the documents of `op` to the device.
+    pub(crate) fn new(gpu: &Arc<Gpu>, op: &Forward<'_>) -> Result<Self> {
+        let plan = ForwardPlan::new(op, &gpu.caps)?;
+        let (opened, normalized) = Opened::new(gpu, &op.d)?;
+        let normalize = op.options.normalize;
+        let held = opened.held();
+        let factors = held
+            .shards
+            .iter()
+            .map(|shard| shard.factors(gpu, held, normalize && !normalized))
+            .collect::<Result<_>>()?;
+        let mean_rows = op.d.kept().div_ceil(held.count.max(1)).max(1) as u64;
+        let most = PASS.min(gpu.caps.max_binding);
+        let (gpu, dim, nothing) = (gpu.clone(), op.q.dim(), gpu.scratch(0)?);
+        Ok(Self { gpu, plan, opened, dim, normalize, factors, mean_rows, most, nothing })
+    }
+
+    /// Whether pairs are listed, not a cross product.
+    pub(crate) fn is_list(&self) -> bool {
+        self.plan.list
+    }
+
+    /// The documents.
+    pub(crate) fn held(&self) -> &Held {
+        self.opened.held()
+    }
+
+    /// The same for a list of pairs of the same operands.
+    pub(crate) fn into_list(self, argmax: bool) -> Self {
+        Self { plan: ForwardPlan { list: true, argmax, ..self.plan }, ..self }
+    }
+
+    /// Runs of queries that fit the device's bindings, at most `most_queries` each.
+    pub(crate) fn query_groups(&self, q: &Tokens<'_>, most_queries: usize) -> Result<Vec<Range<usize>>> {
+        query_groups(q, query_row_bytes(self.dim, self.as_int8()), self.most, most_queries)
+    }
+
+    fn as_int8(&self) -> bool {
+        self.plan.element == Element::I8Dot
+    }
+
+    /// Uploads queries `range` of `q`; what prepares them is recorded in `batch`.
+    pub(crate) fn upload(
+        &self,
+        batch: &mut Batch,
+        q: &Tokens<'_>,
+        range: Range<usize>,
+    ) -> Result<QueryGroup> {
+        let queries = Queries::upload(batch, &q.slice(range.clone()), self.as_int8(), self.normalize)?;
+        Ok(QueryGroup::new(queries, range.start, &self.plan))
+    }
+
+    /// Whether scores come from `forward` at once.
+    fn finish(&self, group: &QueryGroup) -> Finish {
+        if group.whole && self.held().single() { Finish::Scores } else { Finish::Rows }
+    }
+
+    fn params(&self, group: &QueryGroup) -> ForwardParams {
+        ForwardParams {
+            blocks: group.blocks.len() as u32 / 4,
+            q_stride: group.queries.stride,
+            d_stride: self.held().stride,
+            rows: group.queries.compact.rows() as u32,
+            ..ForwardParams::default()
+        }
+    }
+
+    fn flags(&self, group: &QueryGroup, factors: Option<&Buffer>) -> u32 {
+        u32::from(group.queries.factors.is_some()) | u32::from(factors.is_some()) << 1
+    }
+
+    fn factors_of(&self, shard: &Shard) -> Option<&Buffer> {
+        let at = self.held().shards.iter().position(|s| std::ptr::eq(s, shard)).expect("one of them");
+        self.factors[at].as_ref()
+    }
+
+    /// One dispatch of `forward`.
+    #[allow(clippy::too_many_arguments, reason = "what the kernel binds")]
+    fn dispatch(
+        &self,
+        batch: &mut Batch,
+        group: &QueryGroup,
+        shard: &Shard,
+        finish: Finish,
+        params: ForwardParams,
+        meta: &Buffer,
+        values: &Buffer,
+        winners: &Buffer,
+    ) -> Result<()> {
+        let factors = self.factors_of(shard);
+        let params = ForwardParams { ids_at: shard.slots_at, flags: self.flags(group, factors), ..params };
+        let buffers = [
+            &group.queries.rows,
+            &shard.rows,
+            meta,
+            &shard.meta,
+            group.queries.factors.as_ref().unwrap_or(&self.nothing),
+            factors.unwrap_or(&self.nothing),
+            values,
+            winners,
+        ];
+        batch.dispatch(&self.plan.variant(finish), &params, &buffers, params.work as usize)
+    }
+
+    /// Sums of maxima. `pairs`: eight words each, as the kernel `forward_sum` wants them.
+    fn sum(
+        &self,
+        batch: &mut Batch,
+        group: &QueryGroup,
+        pairs: &[u32],
+        [maxima, indices]: [&Buffer; 2],
+        winner_count: usize,
+    ) -> Result<Scored> {
+        let count = pairs.len() / 8;
+        let records = self.gpu.scratch_with(bytemuck::cast_slice(pairs))?;
+        let scores = self.gpu.scratch(4 * count as u64)?;
+        let winners = self.gpu.scratch(if self.plan.argmax { 4 * winner_count as u64 } else { 0 })?;
+        let params = SumParams { work: count as u32, flags: self.flags(group, None), unused: [0; 2] };
+        let factors = group.queries.factors.as_ref().unwrap_or(&self.nothing);
+        let buffers = [&records, maxima, indices, factors, &scores, &winners];
+        batch.dispatch(&kernels::forward_sum(self.plan.argmax), &params, &buffers, count)?;
+        Ok(Scored { scores, count, winners, winner_count })
+    }
+
+    /// Blocks of `group` on the device, as a cross product wants them, and where first rows begin.
+    pub(crate) fn cross_meta(&self, group: &QueryGroup) -> Result<(Buffer, u32)> {
+        let (meta, offsets_at, _) = group.meta(&[]);
+        Ok((self.gpu.scratch_with(bytemuck::cast_slice(&meta))?, offsets_at))
+    }
+
+    /// Records in `batch` the scores of every query of `group` with documents `d`: `[queries, documents]`.
+    pub(crate) fn cross_scores(
+        &self,
+        batch: &mut Batch,
+        group: &QueryGroup,
+        (meta, offsets_at): &(Buffer, u32),
+        d: Range<usize>,
+    ) -> Result<Scored> {
+        let held = self.held();
+        let finish = self.finish(group);
+        let (q, rows) = (group.count(), group.queries.compact.rows());
+        let segments = held.segments(d.clone());
+        let per = if finish == Finish::Scores { d.len() } else { segments.len() };
+        let maxima_bytes = 4 * (rows * per) as u64;
+        let winners = self.gpu.scratch(if self.plan.argmax { maxima_bytes } else { 0 })?;
+        let scores_bytes = 4 * (q * d.len()) as u64;
+        let values = self.gpu.scratch(if finish == Finish::Scores { scores_bytes } else { maxima_bytes })?;
+        for (shard, here) in held.by_shard(segments.clone()) {
+            let params = ForwardParams {
+                work: group.blocks.len() as u32 / 4 * here.len() as u32,
+                documents: d.len() as u32,
+                doc0: d.start as u32,
+                seg0: here.start as u32,
+                seg_base: (shard.first_segment + here.start - segments.start) as u32,
+                offsets_at: *offsets_at,
+                ..self.params(group)
+            };
+            self.dispatch(batch, group, shard, finish, params, meta, &values, &winners)?;
+        }
+        if finish == Finish::Scores {
+            return Ok(Scored { scores: values, count: q * d.len(), winners, winner_count: rows * per });
+        }
+        let mut pairs = Vec::with_capacity(8 * q * d.len());
+        for i in 0..q {
+            let r = group.rows_of(i);
+            for (k, j) in d.clone().enumerate() {
+                let s = held.segments(j..j + 1);
+                let base = (s.start - segments.start) * rows + r.start as usize;
+                let winner = r.start as usize * d.len() + k * r.len();
+                let place = i * d.len() + k;
+                pairs.extend([base, rows, s.len()].map(|x| x as u32));
+                pairs.extend([r.start, r.len() as u32, place as u32, winner as u32, 0]);
+            }
+        }
+        self.sum(batch, group, &pairs, [&values, &winners], rows * d.len())
+    }
+
+    /// Every query of `group` with every document.
+    pub(crate) fn cross(
+        &self,
+        first_batch: Batch,
+        group: &QueryGroup,
+        cancel: &Cancel,
+        passes: &mut Vec<(Pending, Placed)>,
+    ) -> Result<()> {
+        let documents = self.held().count;
+        let meta = self.cross_meta(group)?;
+        let compact = Arc::new(group.queries.compact.clone());
+        let mut batch = Some(first_batch);
+        let mut d0 = 0;
+        while d0 < documents {
+            cancel.check()?;
+            let d = d0..self.cross_end(group, d0);
+            d0 = d.end;
+            let mut batch = batch.take().unwrap_or_else(|| Batch::new(&self.gpu));
+            let scored = self.cross_scores(&mut batch, group, &meta, d.clone())?;
+            self.read(&mut batch, &scored);
+            let pairs = Pairs::Cross {
+                first: group.first,
+                q: group.count(),
+                d,
+                of: documents,
+                rows: group.queries.compact.rows(),
+                by_document: self.finish(group) == Finish::Scores,
+            };
+            passes.push((batch.submit()?, Placed { pairs, compact: compact.clone() }));
+        }
+        Ok(())
+    }
+
+    /// Asks for scores, and winners if they are wanted.
+    fn read(&self, batch: &mut Batch, scored: &Scored) {
+        batch.read(&scored.scores, 4 * scored.count as u64);
+        if self.plan.argmax {
+            batch.read(&scored.winners, 4 * scored.winner_count as u64);
+        }
+    }
+
+    /// The last document, exclusive, of a pass that begins with `d0`.
+    pub(crate) fn cross_end(&self, group: &QueryGroup, d0: usize) -> usize {
+        let finish = self.finish(group);
+        let (q, rows) = (group.count() as u64, group.queries.compact.rows() as u64);
+        let dim = self.dim as u64;
+        let mut d1 = d0;
+        let mut segments = 0u64;
+        while d1 < self.held().count {
+            segments += self.held().segments(d1..d1 + 1).len() as u64;
+            let documents = (d1 + 1 - d0) as u64;
+            let words = match finish {
+                Finish::Scores => (q * documents).max(if self.plan.argmax { rows * documents } else { 0 }),
+                Finish::Rows => (rows * segments).max(8 * q * documents),
+            };
+            let work = rows * dim * documents * self.mean_rows;
+            if d1 > d0 && (4 * words > self.most || work > self.gpu.caps.max_work) {
+                break;
+            }
+            d1 += 1;
+        }
+        d1
+    }
+
+    /// The pairs `listed` (pair, query of the group, document).
+    pub(crate) fn list(
+        &self,
+        first_batch: Batch,
+        group: &QueryGroup,
+        listed: &[(u32, u32, u32)],
+        cancel: &Cancel,
+        passes: &mut Vec<(Pending, Placed)>,
+    ) -> Result<()> {
+        let finish = self.finish(group);
+        let compact = Arc::new(group.queries.compact.clone());
+        let mut batch = Some(first_batch);
+        let mut at = 0;
+        while at < listed.len() {
+            cancel.check()?;
+            let end = self.list_end(group, listed, at);
+            let batch = batch.take().unwrap_or_else(|| Batch::new(&self.gpu));
+            passes.push(self.list_pass(batch, group, finish, &listed[at..end], &compact)?);
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn list_end(&self, group: &QueryGroup, listed: &[(u32, u32, u32)], start: usize) -> usize {
+        let (mut words, mut items, mut work) = (0u64, 0u64, 0u64);
+        let most = self.most / 4;
+        for (n, &(_, q, d)) in listed[start..].iter().enumerate() {
+            let rows = group.rows_of(q as usize).len() as u64;
+            let segments = self.held().segments(d as usize..d as usize + 1).len() as u64;
+            let blocks = u64::from(group.first_block[q as usize + 1] - group.first_block[q as usize]);
+            words += rows * segments;
+            items += 4 * blocks * segments + 8;
+            work += rows * self.mean_rows * self.dim as u64;
+            let meta = (group.blocks.len() + group.count() + 1) as u64;
+            if n > 0 && (words > most || items + meta > most || work > self.gpu.caps.max_work) {
+                return start + n;
+            }
+        }
+        listed.len()
+    }
+
+    fn list_pass(
+        &self,
+        mut batch: Batch,
+        group: &QueryGroup,
+        finish: Finish,
+        listed: &[(u32, u32, u32)],
+        compact: &Arc<Compact>,
+    ) -> Result<(Pending, Placed)> {
+        // Four words per workgroup, by shard.
+        let mut items: Vec<Vec<u32>> = vec![Vec::new(); self.held().shards.len()];
+        let mut records: Vec<u32> = Vec::new();
+        let mut placed = Vec::with_capacity(listed.len());
+        let (mut maxima, mut winners) = (0u32, 0u32);
+        for (place, &(pair, q, d)) in listed.iter().enumerate() {
+            let rows = group.rows_of(q as usize);
+            let segments = self.held().segments(d as usize..d as usize + 1);
+            records.extend([maxima, rows.len() as u32, segments.len() as u32, rows.start]);
+            records.extend([rows.len() as u32, place as u32, winners, 0]);
+            placed.push((pair, q, winners));
+            winners += rows.len() as u32;
+            for s in segments {
+                let at = self.held().shards.partition_point(|shard| shard.first_segment <= s) - 1;
+                for block in group.first_block[q as usize]..group.first_block[q as usize + 1] {
+                    let row = group.blocks[4 * block as usize] - rows.start;
+                    let segment = (s - self.held().shards[at].first_segment) as u32;
+                    items[at].extend([block, segment, place as u32, maxima + row]);
+                }
+                maxima += rows.len() as u32;
+            }
+        }
+        let (meta, offsets_at, items_at) = group.meta(&items.concat());
+        let meta = self.gpu.scratch_with(bytemuck::cast_slice(&meta))?;
+        let words = if finish == Finish::Scores { listed.len() } else { maxima as usize };
+        let values = self.gpu.scratch(4 * words as u64)?;
+        let indices = self.gpu.scratch(if self.plan.argmax { 4 * u64::from(maxima) } else { 0 })?;
+        let mut at = items_at;
+        for (shard, items) in self.held().shards.iter().zip(&items) {
+            let work = items.len() as u32 / 4;
+            let params = ForwardParams { work, offsets_at, items_at: at, ..self.params(group) };
+            self.dispatch(&mut batch, group, shard, finish, params, &meta, &values, &indices)?;
+            at += items.len() as u32;
+        }
+        let scored = match finish {
+            Finish::Scores => Scored {
+                scores: values,
+                count: listed.len(),
+                winners: indices,
+                winner_count: maxima as usize,
+            },
+            Finish::Rows => self.sum(&mut batch, group, &records, [&values, &indices], winners as usize)?,
+        };
+        self.read(&mut batch, &scored);
+        Ok((batch.submit()?, Placed { pairs: Pairs::List(placed), compact: compact.clone() }))
+    }
+}

@@ -1,0 +1,271 @@
+//! Top-k: scores of some documents, the best of them, merged with the best so far. Only those are read back.
+
+use std::sync::Arc;
+
+use maxsim_core::{Argmax, Cancel, Error, Forward, Options, Output, Result, Retrieve, Submission, TopK};
+use maxsim_shaders::kernels::{self, SORTED};
+
+use crate::device::Gpu;
+use crate::memory::Buffer;
+use crate::passes::{Job, Placed, QueryGroup};
+use crate::submit::{Batch, Pending};
+
+/// Results up to which the best are sorted again and again; more are merged, run by run.
+const SORT_AGAIN: usize = 256;
+
+/// Parameters of the kernel `topk_sort`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct SortParams {
+    work: u32,
+    blocks: u32,
+    candidates: u32,
+    first: u32,
+    largest: u32,
+    length: u32,
+    unused: [u32; 2],
+}
+
+/// Parameters of the kernel `topk_merge`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct MergeParams {
+    work: u32,
+    pairs: u32,
+    runs: u32,
+    length: u32,
+    each: u32,
+    out_length: u32,
+    out_stride: u32,
+    out_start: u32,
+    in_stride: u32,
+    unused: [u32; 3],
+}
+
+/// Sorted candidates on the device: `runs` of `length` for every query.
+struct Runs {
+    keys: Buffer,
+    indices: Buffer,
+    runs: usize,
+    length: usize,
+}
+
+/// Where merged runs go: distance of queries, and where a query's first run begins.
+#[derive(Clone, Copy)]
+struct Place {
+    stride: usize,
+    start: usize,
+}
+
+/// Selection for the queries of a group.
+struct Selection<'a> {
+    gpu: &'a Arc<Gpu>,
+    queries: usize,
+    width: usize,
+    largest: bool,
+}
+
+impl Selection<'_> {
+    fn scratch(&self, each: usize) -> Result<[Buffer; 2]> {
+        let bytes = 4 * (self.queries * each) as u64;
+        Ok([self.gpu.scratch(bytes)?, self.gpu.scratch(bytes)?])
+    }
+
+    /// The best of every [`SORTED`] candidates: scores of documents from `first` on, or keys with their indices.
+    fn sort(
+        &self,
+        batch: &mut Batch,
+        candidates: usize,
+        [values, indices]: [&Buffer; 2],
+        first: Option<usize>,
+    ) -> Result<Runs> {
+        let blocks = candidates.div_ceil(SORTED as usize);
+        let length = self.width.min(SORTED as usize);
+        let [out_keys, out_indices] = self.scratch(blocks * length)?;
+        let params = SortParams {
+            work: (self.queries * blocks) as u32,
+            blocks: blocks as u32,
+            candidates: candidates as u32,
+            first: first.unwrap_or(0) as u32,
+            largest: self.largest.into(),
+            length: length as u32,
+            unused: [0; 2],
+        };
+        let buffers = [values, indices, &out_keys, &out_indices];
+        batch.dispatch(&kernels::topk_sort(first.is_none()), &params, &buffers, self.queries * blocks)?;
+        Ok(Runs { keys: out_keys, indices: out_indices, runs: blocks, length })
+    }
+
+    /// Runs merged in pairs to `out_length` each, at `place` of `out`.
+    fn merge(
+        &self,
+        batch: &mut Batch,
+        from: &Runs,
+        out_length: usize,
+        out: [&Buffer; 2],
+        place: Place,
+    ) -> Result<()> {
+        let pairs = from.runs.div_ceil(2);
+        let each = (2 * from.length).max(out_length);
+        let work = self.queries * pairs * each;
+        let params = MergeParams {
+            work: work as u32,
+            pairs: pairs as u32,
+            runs: from.runs as u32,
+            length: from.length as u32,
+            each: each as u32,
+            out_length: out_length as u32,
+            out_stride: place.stride as u32,
+            out_start: place.start as u32,
+            in_stride: (from.runs * from.length) as u32,
+            unused: [0; 3],
+        };
+        let buffers = [&from.keys, &from.indices, out[0], out[1]];
+        batch.dispatch(&kernels::topk_merge(), &params, &buffers, work.div_ceil(64))
+    }
+
+    /// One run of the best of the scores of `documents` documents from `first` on.
+    fn best(&self, batch: &mut Batch, scores: &Buffer, first: usize, documents: usize) -> Result<Runs> {
+        let nothing = self.gpu.scratch(0)?;
+        let mut runs = self.sort(batch, documents, [scores, &nothing], Some(first))?;
+        while runs.runs > 1 {
+            runs = if self.width <= SORT_AGAIN {
+                self.sort(batch, runs.runs * runs.length, [&runs.keys, &runs.indices], None)?
+            } else {
+                let (pairs, length) = (runs.runs.div_ceil(2), self.width.min(2 * runs.length));
+                let [keys, indices] = self.scratch(pairs * length)?;
+                let place = Place { stride: pairs * length, start: 0 };
+                self.merge(batch, &runs, length, [&keys, &indices], place)?;
+                Runs { keys, indices, runs: pairs, length }
+            };
+        }
+        Ok(runs)
+    }
+
+    /// The best of `so_far` and of `run`, as a run of the full width.
+    fn with(&self, batch: &mut Batch, so_far: Option<Runs>, run: Runs) -> Result<Runs> {
+        let width = self.width;
+        let alone = Place { stride: width, start: 0 };
+        if so_far.is_none() && run.length == width {
+            return Ok(run);
+        }
+        let [keys, indices] = self.scratch(width)?;
+        match so_far {
+            // Filled up.
+            None => self.merge(batch, &run, width, [&keys, &indices], alone)?,
+            Some(so_far) => {
+                let [both_keys, both_indices] = self.scratch(2 * width)?;
+                let both = Runs { keys: both_keys, indices: both_indices, runs: 2, length: width };
+                for (run, start) in [(&so_far, 0), (&run, width)] {
+                    let place = Place { stride: 2 * width, start };
+                    self.merge(batch, run, width, [&both.keys, &both.indices], place)?;
+                }
+                self.merge(batch, &both, width, [&keys, &indices], alone)?;
+            }
+        }
+        Ok(Runs { keys, indices, runs: 1, length: width })
+    }
+}
+
+/// The score that a key of the kernel `topk_sort` stands for.
+fn score_of(key: u32, largest: bool) -> f32 {
+    let ascending = if largest { !key } else { key };
+    f32::from_bits(if ascending >= 1 << 31 { ascending ^ (1 << 31) } else { !ascending })
+}
+
+/// Starts a validated operator.
+pub(crate) fn retrieve(gpu: &Arc<Gpu>, op: &Retrieve<'_>, cancel: &Cancel) -> Result<Submission> {
+    let (width, count) = (op.width(), op.forward.q.count());
+    let mut hits = TopK {
+        scores: Vec::with_capacity(count * width),
+        indices: Vec::with_capacity(count * width),
+        shape: op.output_shape(),
+        argmax: None,
+    };
+    let scoring = Options { argmax: false, validate_finite: false, ..op.forward.options };
+    let forward = Forward::maxsim(op.forward.q.clone(), op.forward.d.clone(), scoring);
+    let mut explained = None;
+    if op.forward.options.argmax {
+        explained = Some(empty_winners(op)?);
+    }
+    if count * width == 0 {
+        hits.argmax = explained;
+        return Ok(Submission::ready(Ok(Output::TopK(hits))));
+    }
+    let job = Job::new(gpu, &forward)?;
+    let largest = op.options.largest;
+    let most = job.most as usize / 4;
+    if 2 * width > most {
+        return Err(Error::Limit {
+            argument: "top_k".into(),
+            limit: (most / 2).to_string(),
+            got: width.to_string(),
+        });
+    }
+    let most_queries = most / (2 * width).max(SORTED as usize);
+    let mut groups: Vec<(Pending, QueryGroup)> = Vec::new();
+    for range in job.query_groups(&op.forward.q, most_queries.max(1))? {
+        let mut batch = Batch::new(gpu);
+        let group = job.upload(&mut batch, &op.forward.q, range)?;
+        let selection = Selection { gpu, queries: group.count(), width, largest };
+        let meta = job.cross_meta(&group)?;
+        // Sorting takes whole blocks of every query.
+        let blocks = most / (group.count() * width.min(SORTED as usize));
+        let chunk = op.options.chunk.unwrap_or(usize::MAX).min(blocks.max(1).saturating_mul(SORTED as usize));
+        let mut so_far: Option<Runs> = None;
+        let mut first = 0;
+        while first < job.held().count {
+            cancel.check()?;
+            let end = job.cross_end(&group, first).min(first.saturating_add(chunk));
+            let scored = job.cross_scores(&mut batch, &group, &meta, first..end)?;
+            let best = selection.best(&mut batch, &scored.scores, first, end - first)?;
+            so_far = Some(selection.with(&mut batch, so_far, best)?);
+            first = end;
+            if first < job.held().count {
+                std::mem::replace(&mut batch, Batch::new(gpu)).submit()?;
+            }
+        }
+        let best = so_far.expect("there are documents");
+        let bytes = 4 * (group.count() * width) as u64;
+        batch.read(&best.keys, bytes);
+        batch.read(&best.indices, bytes);
+        groups.push((batch.submit()?, group));
+    }
+    let cancel = cancel.clone();
+    Ok(Submission::pending(Box::pin(async move {
+        let job = job.into_list(explained.is_some());
+        let mut passes: Vec<(Pending, Placed)> = Vec::new();
+        for (pending, group) in groups {
+            let read = pending.finish().await?;
+            let first = hits.indices.len();
+            hits.scores.extend(read[0].iter().map(|&key| score_of(key, largest)));
+            hits.indices.extend_from_slice(&read[1]);
+            if explained.is_some() {
+                let listed: Vec<(u32, u32, u32)> = (read[1].iter().enumerate())
+                    .map(|(at, &document)| ((first + at) as u32, (at / width) as u32, document))
+                    .collect();
+                job.list(Batch::new(&job.gpu), &group.into_list(&job), &listed, &cancel, &mut passes)?;
+            }
+        }
+        for (pending, placed) in passes {
+            placed.place(&pending.finish().await?, &mut [], explained.as_mut());
+        }
+        hits.argmax = explained;
+        Ok(Output::TopK(hits))
+    })))
+}
+
+/// Winners of hits, before anything is known of them: query by query, `width` hits each.
+fn empty_winners(op: &Retrieve<'_>) -> Result<Argmax> {
+    let (width, count) = (op.width(), op.forward.q.count());
+    let queries: Vec<u32> = (0..count as u32).flat_map(|i| std::iter::repeat_n(i, width)).collect();
+    let documents = vec![0u32; queries.len()];
+    let hits = Forward::score_pairs(
+        op.forward.q.clone(),
+        op.forward.d.clone(),
+        queries,
+        documents,
+        op.forward.options,
+    )?;
+    Ok(hits.empty_argmax())
+}
