@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-for (const name of ["api", "node"]) {
+for (const name of ["api", "node", "server"]) {
   test(`the ${name} package carries its code, its types and both licences`, () => {
     const cwd = fileURLToPath(new URL(`../../${name}`, import.meta.url));
     const shell = process.platform === "win32";
@@ -13,8 +13,9 @@ for (const name of ["api", "node"]) {
     for (const file of ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "dist/index.js", "dist/index.d.ts"]) {
       assert.ok(files.includes(file), `${file} of ${files}`);
     }
+    if (name === "server") assert.ok(files.includes("dist/main.js") && files.includes("Dockerfile"), `a command among ${files}`);
     if (name === "node") assert.ok(files.some((file) => file.endsWith(".node")), `an addon among ${files}`);
-    assert.deepEqual(files.filter((file) => /^(src|lib|examples|bench|scripts)\//.test(file)), [], "sources");
+    assert.deepEqual(files.filter((file) => /^(src|lib|examples|bench|scripts|test|testing)\//.test(file)), [], "sources");
   });
 }
 
