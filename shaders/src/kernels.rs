@@ -19,16 +19,19 @@ pub enum Element {
     I8 = 4,
     /// int8 against int8 by integer dot products.
     I8Dot = 5,
+    /// A centroid and packed buckets, decoded to f32: `wgsl/lib/residual.wgsl`.
+    Residual = 6,
 }
 
 impl Element {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::E4m3, Self::I8, Self::I8Dot];
+    pub const ALL: [Self; 7] =
+        [Self::F32, Self::F16, Self::Bf16, Self::E4m3, Self::I8, Self::I8Dot, Self::Residual];
 
     /// Vectors of four f32 that 16 stored bytes become.
     pub const fn parts(self) -> u32 {
         match self {
-            Self::F32 | Self::I8Dot => 1,
+            Self::F32 | Self::I8Dot | Self::Residual => 1,
             Self::F16 | Self::Bf16 => 2,
             Self::E4m3 | Self::I8 => 4,
         }
@@ -43,6 +46,7 @@ pub(crate) const NAMES: &[(&str, u32)] = &[
     ("E4M3", Element::E4m3 as u32),
     ("I8", Element::I8 as u32),
     ("I8_DOT", Element::I8Dot as u32),
+    ("RESIDUAL", Element::Residual as u32),
 ];
 
 /// A block of query rows against a block of document rows: what a workgroup of `forward` computes at a time.
@@ -161,6 +165,22 @@ pub fn topk_merge() -> Variant {
     Variant::portable(&TOPK_MERGE, &[])
 }
 
+/// Inverse norms of decoded residual rows: `wgsl/residual_norms.wgsl`.
+pub static RESIDUAL_NORMS: Kernel = Kernel { name: "residual_norms", bindings: &[Read, Write] };
+
+/// The variant of [`RESIDUAL_NORMS`].
+pub fn residual_norms() -> Variant {
+    Variant::portable(&RESIDUAL_NORMS, &[])
+}
+
+/// Scores from a table of similarities with centroids: `wgsl/approx.wgsl`.
+pub static APPROX: Kernel = Kernel { name: "approx", bindings: &[Read, Read, Write] };
+
+/// A variant of [`APPROX`] over tables of `element`, f32 or f16.
+pub fn approx(element: Element) -> Variant {
+    Variant::portable(&APPROX, &[("ELEMENT", element as u32)])
+}
+
 /// Every variant that a plan may ask for. Tests validate each of them.
 pub fn all() -> Vec<Variant> {
     let mut all = Vec::new();
@@ -171,12 +191,14 @@ pub fn all() -> Vec<Variant> {
                 all.push(forward(element, tile, finish, flags & 1 != 0, flags & 2 != 0));
             }
         }
-        if element != Element::I8Dot {
+        if !matches!(element, Element::I8Dot | Element::Residual) {
             all.extend([(false, true), (true, false), (true, true)].map(|(w, n)| rows(element, w, n)));
         }
     }
     all.extend([false, true].map(forward_sum));
     all.extend([false, true].map(topk_sort));
     all.push(topk_merge());
+    all.push(residual_norms());
+    all.extend([Element::F32, Element::F16].map(approx));
     all
 }

@@ -15,7 +15,7 @@ struct Params {
     work: u32,      // workgroups that have something to do
     blocks: u32,    // blocks of query rows
     q_stride: u32,  // 16-byte vectors per query row
-    d_stride: u32,  // 16-byte vectors per document row
+    d_stride: u32,  // 16-byte vectors per document row, as f32 for residual documents
     rows: u32,      // query rows of the pass
     row0: u32,      // the first of them
     query0: u32,    // the first query of the pass
@@ -32,13 +32,23 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> queries: array<vec4<u32>>;
+#if ELEMENT == RESIDUAL
+@group(0) @binding(2) var<storage, read> documents: array<u32>;
+#else
 @group(0) @binding(2) var<storage, read> documents: array<vec4<u32>>;
+#endif
 // Blocks (first row, rows, first query, queries), first rows of queries, pairs (block, segment, score, first maximum).
 @group(0) @binding(3) var<storage, read> q_meta: array<u32>;
 // Segments (first row, rows, document, document-local index of the first row), local indices.
 @group(0) @binding(4) var<storage, read> d_meta: array<u32>;
 @group(0) @binding(5) var<storage, read> q_factors: array<f32>;
+#if ELEMENT == RESIDUAL
+// Rows hold their factors.
+@group(0) @binding(6) var<storage, read> codec: array<vec4<u32>>;
+#import residual
+#else
 @group(0) @binding(6) var<storage, read> d_factors: array<f32>;
+#endif
 @group(0) @binding(7) var<storage, read_write> values: array<u32>;
 @group(0) @binding(8) var<storage, read_write> winners: array<i32>;
 
@@ -117,10 +127,14 @@ fn main(
                 let c = i % CHUNKS;
                 var words = vec4<u32>();
                 if (t0 + row < length && c0 + c < p.d_stride) {
+#if ELEMENT == RESIDUAL
+                    words = bitcast<vec4<u32>>(decoded(start + t0 + row, c0 + c));
+#else
                     words = documents[(start + t0 + row) * p.d_stride + c0 + c];
+#endif
                 }
                 let to = (BM + row) * STRIDE + c * PARTS;
-#if ELEMENT == I8_DOT
+#if PARTS == 1
                 tile[to] = words;
 #else
                 for (var part = 0u; part < PARTS; part++) {
@@ -148,7 +162,11 @@ fn main(
             if (t < length) {
                 var factor = 1.0;
                 if ((p.flags & 2u) != 0u) {
+#if ELEMENT == RESIDUAL
+                    factor = inverse_norm(start + t);
+#else
                     factor = d_factors[start + t];
+#endif
                 }
                 for (var i = 0u; i < TM; i++) {
                     let key = key_of(f32(sums[i][j]) * factor);

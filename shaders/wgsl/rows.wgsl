@@ -4,6 +4,7 @@
 // rows, and the cache turns that into whole lines.
 #import elements
 #import order
+#import norm
 
 struct Params {
     rows: u32,
@@ -49,9 +50,8 @@ fn main(
     }
 #endif
 #if NORM
-    // Elements are brought near 1 by a power of two, so that no square overflows or vanishes.
-    let exponent = clamp(largest >> 23u, 1u, 253u);
-    let down = bitcast<f32>((254u - exponent) << 23u);
+    let exponent = exponent_of(largest);
+    let down = shrink_by(exponent);
     var squares = vec4<f32>();
     for (var c = 0u; c < p.stride; c++) {
         let words = stored[origin + c];
@@ -60,19 +60,10 @@ fn main(
             squares = fma(x, x, squares);
         }
     }
-    let size = sqrt((squares.x + squares.y) + (squares.z + squares.w));
     var scale = 1.0;
     if (p.scaled != 0u) {
         scale = scales[row];
     }
-    var factor = 0.0; // of a row that is not finite: what is infinite becomes NaN, and loses
-    if (largest < INFINITY_BITS) {
-        if (exponent > 190u) {
-            factor = down / size;
-        } else {
-            factor = scale / max(scale * size * bitcast<f32>(exponent << 23u), 1e-6);
-        }
-    }
-    factors[row] = factor;
+    factors[row] = factor_of(largest, exponent, (squares.x + squares.y) + (squares.z + squares.w), scale);
 #endif
 }

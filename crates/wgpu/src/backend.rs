@@ -7,6 +7,7 @@ use maxsim_core::{
     Submission,
 };
 
+use crate::approx::approx_score;
 use crate::device::{Gpu, WgpuOptions};
 use crate::forward::forward;
 use crate::plan;
@@ -50,6 +51,7 @@ impl WgpuBackend {
         match op {
             Op::Forward(op) => forward(&self.gpu, op, cancel),
             Op::Retrieve(op) => retrieve(&self.gpu, op, cancel),
+            Op::ApproxScore(op) => approx_score(&self.gpu, op, cancel),
             other => Err(plan::unsupported(other)),
         }
     }
@@ -70,9 +72,10 @@ impl Backend for WgpuBackend {
         let held = match documents {
             Documents::Resident(resident) => return Ok((*resident).clone()),
             Documents::Tokens(tokens) => Held::upload(&self.gpu, tokens, true)?,
+            Documents::Residual(residual) => Held::upload_residual(&self.gpu, residual, true)?,
             _ => {
                 return Err(maxsim_core::Error::Unsupported {
-                    what: "residual documents on wgpu".into(),
+                    what: "documents of a new kind on wgpu".into(),
                     hint: "use the cpu backend".into(),
                 });
             }

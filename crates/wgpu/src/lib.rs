@@ -9,6 +9,7 @@
 //! - `passes`: queries that meet documents, in submissions of bounded size.
 //! - one file per operator: what is uploaded, which dispatches, how results are put together.
 
+mod approx;
 mod backend;
 mod device;
 mod fault;
@@ -17,6 +18,7 @@ mod memory;
 mod passes;
 mod pipeline;
 mod plan;
+mod residual;
 mod retrieve;
 mod rows;
 mod submit;

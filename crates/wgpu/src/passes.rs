@@ -64,8 +64,11 @@ impl Opened {
                 Ok((Self::Held((*resident).clone()), resident.meta().normalized))
             }
             Documents::Tokens(tokens) => Ok((Self::Own(Held::upload(gpu, tokens, false)?), false)),
+            Documents::Residual(residual) => {
+                Ok((Self::Own(Held::upload_residual(gpu, residual, false)?), false))
+            }
             _ => Err(Error::Unsupported {
-                what: "residual documents on wgpu".into(),
+                what: "documents of a new kind on wgpu".into(),
                 hint: "use the cpu backend".into(),
             }),
         }
@@ -353,7 +356,7 @@ impl Job {
             meta,
             &shard.meta,
             group.queries.factors.as_ref().unwrap_or(&self.nothing),
-            factors.unwrap_or(&self.nothing),
+            self.held().codec.as_ref().or(factors).unwrap_or(&self.nothing),
             values,
             winners,
         ];

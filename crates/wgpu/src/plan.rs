@@ -39,19 +39,17 @@ pub(crate) struct ForwardPlan {
 impl ForwardPlan {
     /// The plan of `op`; `longest` is the length of its longest query.
     pub(crate) fn new(op: &Forward<'_>, _caps: &Caps) -> Result<Self> {
-        if op.d.is_residual() {
-            return Err(Error::Unsupported {
-                what: "scoring residual documents on wgpu".into(),
-                hint: "use the cpu backend".into(),
-            });
-        }
         let list = !matches!(op.pairing, Pairing::Cross);
         let longest = op.q.max_extent();
         // A cross product fills blocks with rows of several queries.
         let rows = if list { longest } else { longest.max(op.q.slots()) };
         let tile = TILES.iter().find(|tile| rows <= tile.bm as usize).unwrap_or(&TILES[TILES.len() - 1]);
         Ok(Self {
-            element: element(op.q.dtype(), op.d.dtype(), op.q.dim()),
+            element: if op.d.is_residual() {
+                Element::Residual
+            } else {
+                element(op.q.dtype(), op.d.dtype(), op.q.dim())
+            },
             tile,
             list,
             argmax: op.options.argmax,
@@ -86,27 +84,32 @@ pub(crate) fn stored(dtype: DType) -> Element {
 /// What `explain()` shows.
 pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
     let (name, forward) = match op {
-        Op::Forward(op) => ("forward", op),
-        Op::Retrieve(op) => ("retrieve", &op.forward),
+        Op::Forward(op) => ("forward", Some(op)),
+        Op::Retrieve(op) => ("retrieve", Some(&op.forward)),
+        Op::ApproxScore(_) => ("approx", None),
         other => return Err(unsupported(other)),
     };
-    let plan = ForwardPlan::new(forward, caps)?;
-    let tile = plan.tile;
-    Ok(Plan {
-        backend: BackendKind::Wgpu,
-        kernel: format!("{name}/{}", caps.tier),
-        choices: vec![
+    let mut choices = Vec::new();
+    if let Some(forward) = forward {
+        let plan = ForwardPlan::new(forward, caps)?;
+        let tile = plan.tile;
+        choices = vec![
             ("tile", format!("{}×{} rows, {}×{} each", tile.bm, tile.bn, tile.tm, tile.tn)),
             ("operands", operands(forward, plan.element)),
             ("pairs", if plan.list { "list".into() } else { "cross".into() }),
-        ],
-        notes: vec![],
-    })
+        ];
+    }
+    let notes = Vec::new();
+    Ok(Plan { backend: BackendKind::Wgpu, kernel: format!("{name}/{}", caps.tier), choices, notes })
 }
 
 fn operands(op: &Forward<'_>, element: Element) -> String {
     let (q, d) = (op.q.dtype(), op.d.dtype());
-    if element == Element::I8Dot { format!("{q}×{d}") } else { format!("{q}×{d} as f32") }
+    match element {
+        Element::I8Dot => format!("{q}×{d}"),
+        Element::Residual => format!("{q}×residual as f32"),
+        _ => format!("{q}×{d} as f32"),
+    }
 }
 
 pub(crate) fn unsupported(op: &Op<'_>) -> Error {

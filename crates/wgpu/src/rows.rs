@@ -16,7 +16,7 @@ use crate::plan::stored;
 use crate::submit::Batch;
 
 /// Rows of a segment at most: longer documents are shared out among workgroups.
-const SEGMENT: u32 = 2048;
+pub(crate) const SEGMENT: u32 = 2048;
 
 /// Bytes that rows are gathered in before they are handed to the device.
 const STAGE: usize = 4 << 20;
@@ -71,7 +71,7 @@ impl Compact {
     }
 
     /// Calls `each` with the runs of the caller's rows that `range` of ours lies in.
-    fn each_run(&self, range: Range<usize>, mut each: impl FnMut(Range<usize>)) {
+    pub(crate) fn each_run(&self, range: Range<usize>, mut each: impl FnMut(Range<usize>)) {
         let mut at = 0;
         for &(first, rows) in &self.runs {
             let (start, end) = (range.start.max(at), range.end.min(at + rows as usize));
@@ -89,6 +89,44 @@ pub(crate) fn row_bytes(dtype: DType, dim: usize, unit: usize) -> usize {
     (dim * dtype.size()).next_multiple_of(unit)
 }
 
+/// Bytes on their way to a buffer, handed over a few megabytes at a time.
+pub(crate) struct Stage<'a> {
+    gpu: &'a Gpu,
+    to: &'a Buffer,
+    written: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(gpu: &'a Gpu, to: &'a Buffer) -> Self {
+        Self { gpu, to, written: 0, bytes: Vec::new() }
+    }
+
+    /// Appends what `fill` adds.
+    pub(crate) fn push(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        fill(&mut self.bytes);
+        if self.bytes.len() >= STAGE {
+            self.flush();
+        }
+    }
+
+    /// Appends bytes as they lie in memory; their number is a multiple of 4.
+    fn whole(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.gpu.queue.write_buffer(self.to.raw(), self.written, bytes);
+        self.written += bytes.len() as u64;
+    }
+
+    /// Hands over what there is, a multiple of 4 bytes.
+    pub(crate) fn flush(&mut self) {
+        if !self.bytes.is_empty() {
+            self.gpu.queue.write_buffer(self.to.raw(), self.written, &self.bytes);
+            self.written += self.bytes.len() as u64;
+            self.bytes.clear();
+        }
+    }
+}
+
 /// Copies rows `range` of `compact` to `to`, `stride` bytes each.
 fn write_rows(
     gpu: &Gpu,
@@ -101,33 +139,20 @@ fn write_rows(
 ) {
     let width = dim * data.dtype().size();
     let bytes: &[u8] = dispatch!(DataRef, data, |s| bytemuck::cast_slice(s));
-    let mut written = 0;
-    let mut stage: Vec<u8> = Vec::new();
-    let flush = |stage: &mut Vec<u8>, written: &mut u64| {
-        gpu.queue.write_buffer(to.raw(), *written, stage);
-        *written += stage.len() as u64;
-        stage.clear();
-    };
+    let mut stage = Stage::new(gpu, to);
     compact.each_run(range, |rows| {
         if stride == width && rows.len() * width >= STAGE / 4 {
-            // As it lies in the caller's memory.
-            flush(&mut stage, &mut written);
-            let run = &bytes[rows.start * width..rows.end * width];
-            gpu.queue.write_buffer(to.raw(), written, run);
-            written += run.len() as u64;
+            stage.whole(&bytes[rows.start * width..rows.end * width]);
             return;
         }
         for row in rows {
-            stage.extend_from_slice(&bytes[row * width..(row + 1) * width]);
-            stage.resize(stage.len() + stride - width, 0);
-            if stage.len() >= STAGE {
-                flush(&mut stage, &mut written);
-            }
+            stage.push(|staged| {
+                staged.extend_from_slice(&bytes[row * width..(row + 1) * width]);
+                staged.resize(staged.len() + stride - width, 0);
+            });
         }
     });
-    if !stage.is_empty() {
-        flush(&mut stage, &mut written);
-    }
+    stage.flush();
 }
 
 /// Scales of rows `range`, one each.
@@ -153,8 +178,8 @@ pub(crate) struct Shard {
     /// First of its segments among those of the batch.
     pub(crate) first_segment: usize,
     scales: Option<Buffer>,
-    /// Factors that normalise, once they were asked for.
-    norms: Mutex<Option<Buffer>>,
+    /// Factors that normalise, once they were asked for. Residual rows hold their own: then the codec stands here.
+    pub(crate) norms: Mutex<Option<Buffer>>,
 }
 
 /// A batch of documents on the device.
@@ -163,6 +188,8 @@ pub(crate) struct Held {
     pub(crate) dtype: DType,
     /// 16-byte vectors per row.
     pub(crate) stride: u32,
+    /// Centroids and weights of residual documents, whose `stride` is that of their decoded rows.
+    pub(crate) codec: Option<Buffer>,
     /// First segment of every document and the end; `None`: segment `j` is document `j`.
     first: Option<Vec<u32>>,
     pub(crate) count: usize,
@@ -174,6 +201,21 @@ impl Held {
     pub(crate) fn upload(gpu: &Gpu, tokens: &Tokens<'_>, resident: bool) -> Result<Self> {
         let compact = Compact::of(tokens.sequences());
         let stride = row_bytes(tokens.dtype(), tokens.dim(), 16);
+        let rows = Rows { compact: &compact, stride, resident, longest: SEGMENT };
+        let held = Self::shared_out(gpu, &rows, |range, to| {
+            write_rows(gpu, tokens.data(), tokens.dim(), &compact, range.clone(), stride, to);
+            scales_of(tokens.scales(), &compact, range)
+        })?;
+        Ok(Self { dtype: tokens.dtype(), stride: stride as u32 / 16, ..held })
+    }
+
+    /// Uploads what `write` puts into the buffers of rows; it returns their scales. Type and stride are the caller's to set.
+    pub(crate) fn shared_out(
+        gpu: &Gpu,
+        rows: &Rows<'_>,
+        mut write: impl FnMut(Range<usize>, &Buffer) -> Option<Vec<f32>>,
+    ) -> Result<Self> {
+        let Rows { compact, stride, resident, longest } = *rows;
         // Slots and factors are smaller than rows; so are segments, unless documents are empty.
         let most_rows = gpu.caps.max_binding / stride.max(32) as u64;
         let most_segments = gpu.caps.max_binding / 32;
@@ -184,7 +226,8 @@ impl Held {
                 got: stride.to_string(),
             });
         }
-        let mut layout = Layout::new(most_rows.min(u64::from(u32::MAX / 2)) as u32, most_segments as usize);
+        let most_rows = most_rows.min(u64::from(u32::MAX / 2)) as u32;
+        let mut layout = Layout::new(most_rows, most_segments as usize, longest);
         for (j, ends) in compact.offsets.windows(2).enumerate() {
             layout.add(j as u32, ends[1] - ends[0]);
         }
@@ -207,9 +250,8 @@ impl Held {
                 slots_at = meta.len() as u32;
                 meta.extend_from_slice(&slots[range.clone()]);
             }
-            let scales = scales_of(tokens.scales(), &compact, range.clone());
             let rows = alloc(stride * range.len())?;
-            write_rows(gpu, tokens.data(), tokens.dim(), &compact, range.clone(), stride, &rows);
+            let scales = write(range.clone(), &rows);
             let scales = scales.map(|scales| with(bytemuck::cast_slice(&scales))).transpose()?;
             let meta = with(bytemuck::cast_slice(&meta))?;
             bytes += [Some(&rows), Some(&meta), scales.as_ref()]
@@ -224,10 +266,11 @@ impl Held {
         }
         Ok(Self {
             shards,
-            dtype: tokens.dtype(),
-            stride: stride as u32 / 16,
+            dtype: DType::F32,
+            stride: 0,
+            codec: None,
             first: (!single).then_some(first),
-            count: tokens.count(),
+            count: compact.offsets.len() - 1,
             bytes,
         })
     }
@@ -256,6 +299,17 @@ impl Held {
     }
 }
 
+/// How rows are shared out among buffers.
+pub(crate) struct Rows<'a> {
+    pub(crate) compact: &'a Compact,
+    /// Bytes of a row.
+    pub(crate) stride: usize,
+    /// Whether they stay after the call.
+    pub(crate) resident: bool,
+    /// Rows of a segment at most.
+    pub(crate) longest: u32,
+}
+
 /// Rows of one shard, before they are uploaded.
 #[derive(Default)]
 struct Part {
@@ -267,6 +321,7 @@ struct Part {
 struct Layout {
     most_rows: u32,
     most_segments: usize,
+    longest: u32,
     shards: Vec<Part>,
     /// First segment of every sequence, and the end.
     first: Vec<u32>,
@@ -275,10 +330,11 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(most_rows: u32, most_segments: usize) -> Self {
+    fn new(most_rows: u32, most_segments: usize, longest: u32) -> Self {
         Self {
             most_rows,
             most_segments,
+            longest,
             shards: vec![Part::default()],
             first: vec![0],
             single: true,
@@ -298,7 +354,7 @@ impl Layout {
                 continue;
             }
             let part = self.shards.last_mut().expect("never empty");
-            let take = (rows - done).min(SEGMENT).min(room);
+            let take = (rows - done).min(self.longest).min(room);
             part.segments.extend([part.rows, take, sequence, done]);
             part.rows += take;
             self.segments += 1;
@@ -323,7 +379,7 @@ struct RowsParams {
 }
 
 /// Workgroups of the kernel `rows`.
-fn row_groups(rows: usize) -> usize {
+pub(crate) fn row_groups(rows: usize) -> usize {
     rows.div_ceil(64)
 }
 
@@ -337,6 +393,11 @@ impl Shard {
         let mut norms = self.norms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(norms) = &*norms {
             return Ok(Some(norms.clone()));
+        }
+        if let Some(codec) = &held.codec {
+            crate::residual::norms(gpu, codec, self)?;
+            *norms = Some(codec.clone());
+            return Ok(Some(codec.clone()));
         }
         let factors = gpu.resident(4 * u64::from(self.count))?;
         let mut batch = Batch::new(gpu);
