@@ -27,13 +27,13 @@ pub struct RawQuantized {
     pub scales: Vec<f32>,
 }
 
-/// A number of CPU threads that an engine can be asked for. Zero is refused where the engine is made.
+/// A number of CPU threads that an engine can be asked for.
 ///
 /// # Errors
 /// `ERR_VALUE` about `threads`.
 pub fn threads(count: f64) -> Result<usize> {
     // More threads than a u16 counts would only fail later and worse.
-    if (0.0..=f64::from(u16::MAX)).contains(&count) {
+    if (1.0..=f64::from(u16::MAX)).contains(&count) {
         return Ok(count as usize);
     }
     Err(Error::value("threads", "at least 1 and at most 65535", count.to_string()))
@@ -82,7 +82,25 @@ pub fn encode_residual(
     cutoffs: &[f32],
 ) -> Result<ResidualCodes> {
     let (vectors, checked) = (x.tensor()?, codec.codec()?);
-    let encoded = engine.quantize_residual(&vectors, cutoffs, &checked).map_err(|error| {
+    residual_codes(x, codec, engine.quantize_residual(&vectors, cutoffs, &checked))
+}
+
+/// [`encode_residual`] for those who may only await.
+///
+/// # Errors
+/// As [`encode_residual`].
+pub async fn encode_residual_async(
+    engine: &Engine,
+    x: &RawTensor,
+    codec: &RawCodec,
+    cutoffs: &[f32],
+) -> Result<ResidualCodes> {
+    let (vectors, checked) = (x.tensor()?, codec.codec()?);
+    residual_codes(x, codec, engine.quantize_residual_async(&vectors, cutoffs, &checked).await)
+}
+
+fn residual_codes(x: &RawTensor, codec: &RawCodec, codes: Result<ResidualCodes>) -> Result<ResidualCodes> {
+    let encoded = codes.map_err(|error| {
         error.map_argument(|argument| match argument {
             "Q" => x.name.clone().into(),
             "D" | "centroids" => codec.field("centroids"),

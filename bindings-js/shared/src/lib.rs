@@ -18,14 +18,14 @@ mod warnings;
 
 pub use array::{Elements, Held};
 pub use calls::{
-    RawCorpusOptions, RawQuantized, decode_residual, dequantize, encode_residual, pack, quantize, threads,
-    upload, upload_residual,
+    RawCorpusOptions, RawQuantized, decode_residual, dequantize, encode_residual, encode_residual_async,
+    pack, quantize, threads, upload, upload_residual,
 };
 #[cfg(feature = "encoder")]
 pub use encoder::{RawEncoded, encode};
 pub use failure::{Detail, Failure};
 pub use input::{RawTensor, RawTokens};
-pub use operation::{Operation, RawBackward, RawOp, RawOptions};
+pub use operation::{Arguments, Operation, RawBackward, RawOp, RawOptions};
 pub use output::{RawGradients, RawPacked, RawPackedTokens, RawScores, check_len};
 pub use residual::{RawCodec, RawCodes, RawResidual};
 pub use warnings::{collect_warnings, take_warnings};

@@ -98,6 +98,20 @@ impl RawBackward {
     }
 }
 
+/// What JavaScript calls the operands of an operator, which may be gone when its errors come.
+#[derive(Debug, Clone)]
+pub struct Arguments {
+    q: String,
+    d: String,
+}
+
+impl Arguments {
+    /// `error` with arguments as JavaScript names them.
+    pub fn rename(&self, error: Error) -> Error {
+        error.map_argument(|argument| renamed(argument, &self.q, &self.d))
+    }
+}
+
 impl Operation {
     /// `corpus` stands in for the documents of `raw`.
     pub fn new(raw: RawOp, corpus: Option<Corpus>) -> Self {
@@ -121,7 +135,7 @@ impl Operation {
     }
 
     /// Starts it; the inputs are not needed any more then. Errors of what was started are to be passed through
-    /// [`renamed`](Self::renamed).
+    /// those of [`arguments`](Self::arguments).
     ///
     /// # Errors
     /// Those of the operator that can be told now.
@@ -137,14 +151,8 @@ impl Operation {
         self.with(|op| engine.explain(op))
     }
 
-    /// `error` with arguments as JavaScript names them.
-    pub fn renamed(&self, error: Error) -> Error {
-        let (q, d) = self.names();
-        error.map_argument(|argument| renamed(argument, q, d))
-    }
-
-    /// What errors call queries and documents.
-    fn names(&self) -> (&str, &str) {
+    /// What its arguments are called.
+    pub fn arguments(&self) -> Arguments {
         let RawOp { q, d, residual, codes, .. } = &self.raw;
         let q = q.as_ref().map_or("q", |q| &q.name);
         let d = match (&self.corpus, residual, d, codes) {
@@ -154,12 +162,12 @@ impl Operation {
             (.., Some(codes)) => &codes.name,
             _ => "d",
         };
-        (q, d)
+        Arguments { q: q.to_owned(), d: d.to_owned() }
     }
 
     /// Calls `then` with the operator. Errors of both name arguments as JavaScript does.
     fn with<T>(&self, then: impl FnOnce(&Op<'_>) -> Result<T>) -> Result<T> {
-        self.call(then).map_err(|error| self.renamed(error))
+        self.call(then).map_err(|error| self.arguments().rename(error))
     }
 
     fn call<T>(&self, then: impl FnOnce(&Op<'_>) -> Result<T>) -> Result<T> {

@@ -6,6 +6,8 @@ import { launch, missing } from "./chromium.mjs";
 import { serve } from "./server.mjs";
 
 const CONFIGURATIONS = [
+  { name: "WebGPU first, worker", options: {}, info: ["wgpu", "portable"] },
+  { name: "WebGPU first, page", options: { worker: false }, info: ["wgpu", "portable"] },
   { name: "CPU, SIMD, worker", options: { backend: "cpu" }, info: ["cpu", "simd128"] },
   { name: "CPU, SIMD, worker of an isolated page", options: { backend: "cpu" }, info: ["cpu", "simd128"], query: "?isolated" },
   { name: "CPU, scalar, worker", options: { backend: "cpu", cpuLevel: "generic" }, info: ["cpu", "generic"] },

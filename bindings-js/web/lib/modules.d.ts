@@ -1,3 +1,4 @@
 // What wasm-bindgen writes; `scripts/build-wasm.mjs` runs it. `module.ts` says what is in there.
 declare module "#cpu";
 declare module "#encoder";
+declare module "#gpu";

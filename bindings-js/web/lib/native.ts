@@ -6,7 +6,8 @@ import type {
 } from "@maxsim/api/binding";
 import type { CorpusFacts } from "./module.js";
 import { Cancel, elsewhere, here, type Thread } from "./thread.js";
-import type { Load, Source } from "./service.js";
+import { failure, type Load, type Source } from "./service.js";
+import { webgpu } from "./webgpu.js";
 
 /** Milliseconds after which the worker of quantisers goes, which nobody disposes. */
 const IDLE = 10_000;
@@ -24,6 +25,10 @@ const CPU: Kind = {
   worker: () => new Worker(new URL("./cpu.worker.js", import.meta.url), { type: "module" }),
   load: () => import("./cpu.js"),
 };
+const GPU: Kind = {
+  worker: () => new Worker(new URL("./gpu.worker.js", import.meta.url), { type: "module" }),
+  load: () => import("./gpu.js"),
+};
 const ENCODER: Kind = {
   worker: () => new Worker(new URL("./encoder.worker.js", import.meta.url), { type: "module" }),
   load: () => import("./encoder.js"),
@@ -32,6 +37,7 @@ const ENCODER: Kind = {
 const url = {
   simd: () => new URL("./cpu-simd.wasm", import.meta.url).href,
   scalar: () => new URL("./cpu-scalar.wasm", import.meta.url).href,
+  gpu: () => new URL("./gpu.wasm", import.meta.url).href,
   encoder: () => new URL("./encoder.wasm", import.meta.url).href,
   model: () => new URL("./static-en-128.bin", import.meta.url).href,
 };
@@ -101,7 +107,7 @@ class Engine implements NativeEngine {
       cancel,
       undo: (value) => "number" in (value as object) && drop((value as CorpusFacts).number),
     });
-    return failed(facts) ? facts : new Corpus(facts, drop);
+    return failed(facts) ? facts : new Corpus(facts, this, drop);
   }
 }
 
@@ -111,9 +117,12 @@ class Corpus implements NativeCorpus {
   readonly dim: number;
   readonly dtype: string;
   readonly bytes: number;
+  /** Who keeps it. */
+  readonly engine: Engine;
   #drop: ((number: number) => void) | undefined;
 
-  constructor({ number, count, dim, dtype, bytes }: CorpusFacts, drop: (number: number) => void) {
+  constructor({ number, count, dim, dtype, bytes }: CorpusFacts, engine: Engine, drop: (number: number) => void) {
+    this.engine = engine;
     this.number = number;
     this.count = count;
     this.dim = dim;
@@ -127,6 +136,73 @@ class Corpus implements NativeCorpus {
     forgotten.unregister(this);
     this.#drop?.(this.number);
     this.#drop = undefined;
+  }
+}
+
+/** With these, another backend is asked. */
+const NEXT: readonly Failure["code"][] = ["ERR_UNSUPPORTED", "ERR_COMPILE", "ERR_DEVICE_LOST"];
+
+/** A first choice, and another engine for what it cannot do, started when that comes up. */
+class Preferring implements NativeEngine {
+  readonly info: NativeEngine["info"];
+  readonly #first: NativeEngine;
+  readonly #start: () => Promise<NativeEngine | Failure>;
+  readonly #silent: boolean;
+  #second: Promise<NativeEngine | Failure> | undefined;
+
+  constructor(first: NativeEngine, start: () => Promise<NativeEngine | Failure>, silent = false) {
+    this.info = first.info;
+    this.#first = first;
+    this.#start = start;
+    this.#silent = silent;
+  }
+
+  run(op: RawOp, corpus?: NativeCorpus, cancel?: NativeCancel): Promise<RawScores | Failure> {
+    return this.#ask(corpus, (engine) => engine.run(op, corpus, cancel));
+  }
+
+  backward(op: RawOp, cancel?: NativeCancel): Promise<RawGradients | Failure> {
+    return this.#ask(undefined, (engine) => engine.backward(op, cancel));
+  }
+
+  explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure> {
+    return this.#ask(corpus, (engine) => engine.explain(op, corpus));
+  }
+
+  packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure> {
+    return this.#first.packPadded(q, d, cancel);
+  }
+
+  quantizeResidual(
+    x: RawTensor, codec: RawCodec, cutoffs: Float32Array, cancel?: NativeCancel,
+  ): Promise<RawResidualCodes | Failure> {
+    return this.#ask(undefined, (engine) => engine.quantizeResidual(x, codec, cutoffs, cancel));
+  }
+
+  corpus(documents: RawTokens, options: RawCorpusOptions, cancel?: NativeCancel): Promise<NativeCorpus | Failure> {
+    return this.#ask(undefined, (engine) => engine.corpus(documents, options, cancel));
+  }
+
+  residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure> {
+    return this.#ask(undefined, (engine) => engine.residualCorpus(documents, cancel));
+  }
+
+  dispose(): void {
+    this.#first.dispose();
+    void this.#second?.then((engine) => failed(engine) || engine.dispose());
+  }
+
+  /** Documents that are kept stay where they are. */
+  async #ask<T extends object>(
+    corpus: NativeCorpus | undefined,
+    call: (engine: NativeEngine) => Promise<T | Failure>,
+  ): Promise<T | Failure> {
+    if (corpus !== undefined) return call((corpus as Corpus).engine);
+    const result = await call(this.#first);
+    if (!failed(result) || !NEXT.includes(result.code)) return result;
+    if (this.#second === undefined && !this.#silent) collect([`the CPU takes over where ${this.info.backend} fails: ${result.message}`]);
+    const second = await (this.#second ??= this.#start());
+    return failed(second) ? result : call(second);
   }
 }
 
@@ -195,11 +271,18 @@ export const native: Native = {
   HOLD_BYTES: Infinity,
 
   async createEngine({ backend, worker, ...options }) {
-    if (backend === "cuda" || backend === "wgpu") {
-      const [what, hint] = [`backend ${backend}`, "this package has cpu"];
-      return { code: "ERR_UNSUPPORTED", message: `${what} is not supported: ${hint}`, details: { what, hint } };
+    const cpu = (): Promise<NativeEngine | Failure> => startCpu(options, worker);
+    if (backend === "cpu" || (backend === undefined && (options.cpuLevel !== undefined || webgpu() === undefined))) return cpu();
+    if (backend === "cuda") {
+      const [what, hint] = ["backend cuda", "browsers have wgpu and cpu"];
+      return failure("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint });
     }
-    return startCpu(options, worker);
+    const gpu = await start(thread(GPU, { wasm: url.gpu() }, worker), options);
+    if (backend === "wgpu" || (failed(gpu) && gpu.code === "ERR_VALUE")) return gpu;
+    if (!failed(gpu)) return new Preferring(gpu, cpu, options.silent);
+    // That there is no adapter is nothing unusual.
+    if (gpu.code !== "ERR_UNSUPPORTED" && !options.silent) collect([`WebGPU is not used: ${gpu.message}`]);
+    return cpu();
   },
 
   async createStaticEncoder(progress, cancel) {

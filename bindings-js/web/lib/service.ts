@@ -33,7 +33,9 @@ export interface Service {
 /** Makes a service. */
 export type Load = (source: Source) => Promise<Service>;
 
-const failure = (code: Failure["code"], message: string, details: Failure["details"] = {}): Failure => ({ code, message, details });
+export const failure = (code: Failure["code"], message: string, details: Failure["details"] = {}): Failure => ({
+  code, message, details,
+});
 
 /** The bytes at `url`, or a failure. */
 export async function download(url: string): Promise<Response> {

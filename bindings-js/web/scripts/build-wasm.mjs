@@ -19,6 +19,7 @@ const FEATURES = [
 const MODULES = [
   { name: "cpu-simd", glue: "cpu", features: "cpu", simd: true },
   { name: "cpu-scalar", glue: "cpu", features: "cpu", simd: false },
+  { name: "gpu", glue: "gpu", features: "gpu", simd: false },
   { name: "encoder", glue: "encoder", features: "encoder", simd: false },
 ];
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use js_sys::{Array, Function};
-use maxsim_core::{Corpus, Engine, Error, Plan, Result, Submission};
+use maxsim_core::{Corpus, Engine, Error, Output, Plan, Result};
 use maxsim_js::{Operation, RawGradients, RawScores};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::read::{
     RawCodec, RawCorpusOptions, RawEngineOptions, RawOp, RawResidual, RawTensor, RawTokens, cancel,
 };
+use crate::run;
 use crate::write::{self, Plain, Returned, failure};
 
 /// `WasmEngine` of `lib/module.ts`. Documents are known by a number, so that they can be named from another thread.
@@ -20,19 +21,11 @@ pub struct WasmEngine {
     corpora: RefCell<Vec<Option<Corpus>>>,
 }
 
-/// Sets an engine up.
-#[wasm_bindgen(js_name = createEngine)]
-pub fn create_engine(options: &RawEngineOptions) -> Result<WasmEngine, JsValue> {
-    let engine = build(options).map_err(failure)?;
-    let engine = if options.silent() == Some(true) { engine.silent() } else { engine };
-    Ok(WasmEngine { engine, corpora: RefCell::default() })
-}
-
-fn build(options: &RawEngineOptions) -> Result<Engine> {
-    let threads = options.threads().map(maxsim_js::threads).transpose()?;
-    let level = options.cpu_level().as_deref().map(str::parse).transpose()?;
-    let backend = maxsim_cpu::CpuBackend::new(maxsim_cpu::CpuOptions { level, threads })?;
-    Engine::new(vec![std::sync::Arc::new(backend)])
+impl WasmEngine {
+    pub(crate) fn new(engine: Engine, options: &RawEngineOptions) -> Self {
+        let engine = if options.silent() == Some(true) { engine.silent() } else { engine };
+        Self { engine, corpora: RefCell::default() }
+    }
 }
 
 #[wasm_bindgen]
@@ -81,12 +74,10 @@ impl WasmEngine {
         cutoffs: Vec<f32>,
         poll: Option<Function>,
     ) -> Returned {
-        let encode = || {
-            let (x, codec) = (x.read()?, codec.read()?);
-            let engine = self.engine.with_cancel(cancel(poll));
-            maxsim_js::encode_residual(&engine, &x, &codec, &cutoffs)
-        };
-        encode().map(write::residual_codes).map_err(failure)
+        let engine = self.engine.with_cancel(cancel(poll));
+        let read = || Ok((x.read()?, codec.read()?));
+        let (x, codec) = read().map_err(failure)?;
+        run::encode_residual(engine, x, codec, cutoffs)
     }
 
     /// Uploads documents: the corpus' number and facts about it.
@@ -148,22 +139,13 @@ impl WasmEngine {
         op: &RawOp,
         corpus: Option<usize>,
         poll: Option<Function>,
-        write: fn(maxsim_core::Output) -> Result<JsValue>,
+        write: fn(Output) -> Result<JsValue>,
     ) -> Returned {
         let engine = self.engine.with_cancel(cancel(poll));
         let op = self.operation(op, corpus).map_err(failure)?;
         let submission = op.submit(&engine).map_err(failure)?;
-        finish(submission, op, write)
+        run::finish(submission, op.arguments(), write)
     }
-}
-
-/// The CPU is done already.
-fn finish(
-    submission: Submission,
-    op: Operation,
-    write: fn(maxsim_core::Output) -> Result<JsValue>,
-) -> Returned {
-    submission.wait().map_err(|error| op.renamed(error)).and_then(write).map_err(failure)
 }
 
 /// `RawPlan` of `native.ts`.

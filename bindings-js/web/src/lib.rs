@@ -15,11 +15,17 @@
 mod alloc;
 #[cfg(feature = "encoder")]
 mod encoder;
-#[cfg(feature = "cpu")]
+#[cfg(any(feature = "cpu", feature = "gpu"))]
 mod engine;
 #[cfg(feature = "cpu")]
 mod quantize;
 mod read;
+#[cfg(all(feature = "cpu", not(feature = "gpu")))]
+#[path = "run_cpu.rs"]
+mod run;
+#[cfg(feature = "gpu")]
+#[path = "run_gpu.rs"]
+mod run;
 mod write;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -9,6 +9,11 @@
 //! - `passes`: queries that meet documents, in submissions of bounded size.
 //! - one file per operator: what is uploaded, which dispatches, how results are put together.
 
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(clippy::arc_with_non_send_sync, reason = "wgpu's types are both where threads exist")
+)]
+
 mod approx;
 mod backend;
 mod device;

@@ -365,29 +365,48 @@ impl Engine {
         cutoffs: &[f32],
         codec: &Codec<'_>,
     ) -> Result<ResidualCodes> {
+        let winners = self.submit_encode(x, cutoffs, codec)?.map(Submission::wait).transpose()?;
+        encoded(x, cutoffs, codec, winners)
+    }
+
+    /// [`quantize_residual`](Self::quantize_residual) for callers that may only await.
+    ///
+    /// # Errors
+    /// As [`quantize_residual`](Self::quantize_residual).
+    pub async fn quantize_residual_async(
+        &self,
+        x: &TensorRef<'_>,
+        cutoffs: &[f32],
+        codec: &Codec<'_>,
+    ) -> Result<ResidualCodes> {
+        let winners = match self.submit_encode(x, cutoffs, codec)? {
+            Some(submission) => Some(submission.await?),
+            None => None,
+        };
+        encoded(x, cutoffs, codec, winners)
+    }
+
+    /// Starts the search for the nearest centroids: one query of T tokens against one document of C, whose winners are the
+    /// codes. Nothing to do for no vectors.
+    fn submit_encode(
+        &self,
+        x: &TensorRef<'_>,
+        cutoffs: &[f32],
+        codec: &Codec<'_>,
+    ) -> Result<Option<Submission>> {
         crate::op::check_encode(x, cutoffs, codec)?;
         x.check_finite("x")?;
         codec.centroids().check_finite("centroids")?;
         if x.shape()[0] == 0 {
-            return crate::op::pack_residuals(x, Vec::new(), cutoffs, codec);
+            return Ok(None);
         }
-        // One query of T tokens against one document of C: the winners are the codes.
         let q = Tokens::padded(x.data(), x.shape())?;
         let d = Tokens::padded(codec.centroids().data(), codec.centroids().shape())?;
-        let forward = Forward::maxsim(q, d, Options { argmax: true, ..Options::default() });
-        let Output::Scores(scores) = self.run_unwarned(&Op::Forward(forward))? else {
-            unreachable!("forward returned no scores")
-        };
-        let winners = scores.argmax.expect("asked for").values;
-        // -1 is a vector whose every similarity overflowed to -inf; any centroid represents it equally badly.
-        let codes = winners.into_iter().map(|w| w.max(0) as u32).collect();
-        crate::op::pack_residuals(x, codes, cutoffs, codec)
-    }
-
-    fn run_unwarned(&self, op: &Op<'_>) -> Result<Output> {
+        let op = Op::Forward(Forward::maxsim(q, d, Options { argmax: true, ..Options::default() }));
         self.cancel.check()?;
         op.validate()?;
-        self.choose(op)?.0.submit(op, &self.cancel).wait()
+        // Not prepare(): centroids are not expected to be unit vectors.
+        Ok(Some(self.choose(&op)?.0.submit(&op, &self.cancel)))
     }
 
     fn gradients(&self, op: &Op<'_>) -> Result<Gradients> {
@@ -403,6 +422,25 @@ impl Engine {
             other => unreachable!("forward returned {other:?}"),
         }
     }
+}
+
+/// Codes and residuals of `x`, given what `submit_encode` started.
+fn encoded(
+    x: &TensorRef<'_>,
+    cutoffs: &[f32],
+    codec: &Codec<'_>,
+    winners: Option<Output>,
+) -> Result<ResidualCodes> {
+    let codes = match winners {
+        None => Vec::new(),
+        Some(Output::Scores(scores)) => {
+            let winners = scores.argmax.expect("asked for").values;
+            // -1 is a vector whose every similarity overflowed to -inf; any centroid represents it equally badly.
+            winners.into_iter().map(|w| w.max(0) as u32).collect()
+        }
+        Some(other) => unreachable!("forward returned {other:?}"),
+    };
+    crate::op::pack_residuals(x, codes, cutoffs, codec)
 }
 
 /// A norm far from 1 among the first few kept tokens, if there is one.

@@ -1,0 +1,38 @@
+//! How calls run on the CPU: they are done when they return.
+
+use std::sync::Arc;
+
+use maxsim_core::{Engine, Output, Result, Submission};
+use maxsim_cpu::{CpuBackend, CpuOptions};
+use maxsim_js::{Arguments, RawCodec, RawTensor};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::engine::WasmEngine;
+use crate::read::RawEngineOptions;
+use crate::write::{self, Returned, failure};
+
+/// Sets an engine up.
+#[wasm_bindgen(js_name = createEngine)]
+pub fn create_engine(options: &RawEngineOptions) -> Result<WasmEngine, JsValue> {
+    let build = || {
+        let threads = options.threads().map(maxsim_js::threads).transpose()?;
+        let level = options.cpu_level().as_deref().map(str::parse).transpose()?;
+        Engine::new(vec![Arc::new(CpuBackend::new(CpuOptions { level, threads })?)])
+    };
+    build().map(|engine| WasmEngine::new(engine, options)).map_err(failure)
+}
+
+/// The result of what was submitted.
+pub(crate) fn finish(
+    submission: Submission,
+    arguments: Arguments,
+    write: fn(Output) -> Result<JsValue>,
+) -> Returned {
+    submission.wait().map_err(|error| arguments.rename(error)).and_then(write).map_err(failure)
+}
+
+/// Codes and residuals of vectors.
+pub(crate) fn encode_residual(engine: Engine, x: RawTensor, codec: RawCodec, cutoffs: Vec<f32>) -> Returned {
+    maxsim_js::encode_residual(&engine, &x, &codec, &cutoffs).map(write::residual_codes).map_err(failure)
+}

@@ -1,0 +1,45 @@
+//! How calls run on a GPU: they return a Promise.
+
+use std::sync::Arc;
+
+use maxsim_core::{Engine, Output, Result, Submission};
+use maxsim_js::{Arguments, RawCodec, RawTensor};
+use maxsim_wgpu::{WgpuBackend, WgpuOptions};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen_futures::future_to_promise;
+
+use crate::engine::WasmEngine;
+use crate::read::RawEngineOptions;
+use crate::write::{self, Returned, failure};
+
+/// Sets an engine up.
+#[wasm_bindgen(js_name = createEngine)]
+pub async fn create_engine(options: RawEngineOptions) -> Result<WasmEngine, JsValue> {
+    // The GPU has no use for them, but that they are wrong should not depend on who computes.
+    options.threads().map(maxsim_js::threads).transpose().map_err(failure)?;
+    let backend = WgpuBackend::new(WgpuOptions::default()).await.map_err(failure)?;
+    let engine = Engine::new(vec![Arc::new(backend)]).map_err(failure)?;
+    Ok(WasmEngine::new(engine, &options))
+}
+
+/// A Promise of the result of what was submitted.
+pub(crate) fn finish(
+    submission: Submission,
+    arguments: Arguments,
+    write: fn(Output) -> Result<JsValue>,
+) -> Returned {
+    let result = async move {
+        submission.await.map_err(|error| arguments.rename(error)).and_then(write).map_err(failure)
+    };
+    Ok(future_to_promise(result).into())
+}
+
+/// A Promise of codes and residuals of vectors.
+pub(crate) fn encode_residual(engine: Engine, x: RawTensor, codec: RawCodec, cutoffs: Vec<f32>) -> Returned {
+    let result = async move {
+        let codes = maxsim_js::encode_residual_async(&engine, &x, &codec, &cutoffs).await;
+        codes.map(write::residual_codes).map_err(failure)
+    };
+    Ok(future_to_promise(result).into())
+}
