@@ -67,7 +67,7 @@ export async function startService(config: Config): Promise<Service> {
       admission,
       metrics,
       scoring,
-      reranking: new Reranking(model, scoring, metrics),
+      reranking: new Reranking(model, engine, metrics),
       readiness: () => (stopping ? "stopping" : model.failure ? "broken" : "ready"),
     };
     const running = (app = await createApp(services));

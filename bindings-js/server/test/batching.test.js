@@ -100,7 +100,7 @@ test("one bad job fails alone", async () => {
 
 /** Metrics that remember the sizes of batches. */
 function watched() {
-  const sizes = { encode: [], score: [] };
+  const sizes = { texts: [], score: [] };
   return { sizes, metrics: { batch: (name) => (jobs) => sizes[name].push(jobs), queue() {} } };
 }
 
@@ -127,7 +127,7 @@ test("scores of a batch are the bits of each request alone; a bad request spoils
 test("texts of a batch are scored as each request alone", async () => {
   const engine = await createEngine({ silent: true });
   const { sizes, metrics } = watched();
-  const reranking = new Reranking(await staticEncoder(1), new Scoring(engine, 1, metrics), metrics);
+  const reranking = new Reranking(await staticEncoder(1), engine, metrics);
   const texts = ["a recipe for bread", "the submarine dived", "taxes are due", "", "snow and ice"];
   const jobs = Array.from({ length: 20 }, (_, i) => ({
     query: ["ships under water", "bread", "", "?"][i % 4],
@@ -137,8 +137,8 @@ test("texts of a batch are scored as each request alone", async () => {
   const scores = async (job) => (await reranking.rerank(job, never())).scores;
   const alone = [];
   for (const job of jobs) alone.push(await scores(job));
-  sizes.encode.length = 0;
+  sizes.texts.length = 0;
   assert.deepEqual(await Promise.all(jobs.map(scores)), alone);
-  assert.ok(Math.max(...sizes.encode) >= 10, `batches of ${sizes.encode}`);
+  assert.ok(Math.max(...sizes.texts) >= 10, `batches of ${sizes.texts}`);
   await engine.dispose();
 });

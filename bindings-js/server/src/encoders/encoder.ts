@@ -16,22 +16,15 @@ export interface Encoder {
   readonly name: string;
   /** Length of a vector. */
   readonly dim: number;
-  /** Characters that are worth encoding in one call. */
+  /** Characters that are worth encoding together. */
   readonly maxBatch: number;
-  /** Calls that can run at the same time. */
+  /** Batches that can be under way at the same time. */
   readonly concurrency: number;
   /** Why it cannot encode any more; `undefined` while it can. */
   readonly failure: Error | undefined;
   /** Vectors as they are to be scored: no further normalisation. Rejects with `signal.reason`. */
   encode(kind: TextKind, texts: readonly string[], signal: AbortSignal): Promise<Encoded>;
   close(): Promise<void>;
-}
-
-/** `texts` texts of `encoded`, from text `first` on. */
-export function slice({ vectors, offsets }: Encoded, dim: number, first: number, texts: number): Encoded {
-  const start = offsets[first]!;
-  const part = offsets.subarray(first, first + texts + 1);
-  return { vectors: vectors.subarray(start * dim, part[texts]! * dim), offsets: part.map((offset) => offset - start) };
 }
 
 /** Texts of several batches behind one another. */
@@ -49,16 +42,16 @@ export function concat(parts: readonly Encoded[]): Encoded {
   return { vectors, offsets };
 }
 
-/** The first `limit` tokens of every text. */
-export function truncate(encoded: Encoded, dim: number, limit: number): Encoded {
+/** The first `limits[i]` tokens of every text `i`. */
+export function truncate(encoded: Encoded, dim: number, limits: readonly number[]): Encoded {
   const { vectors, offsets } = encoded;
-  if (offsets.every((end, i) => i === 0 || end - offsets[i - 1]! <= limit)) return encoded;
   const kept = new Uint32Array(offsets.length);
-  for (let i = 1; i < offsets.length; i++) kept[i] = kept[i - 1]! + Math.min(limit, offsets[i]! - offsets[i - 1]!);
-  const out = new Float32Array(kept[kept.length - 1]! * dim);
-  for (let i = 1; i < offsets.length; i++) {
-    const start = offsets[i - 1]! * dim;
-    out.set(vectors.subarray(start, start + (kept[i]! - kept[i - 1]!) * dim), kept[i - 1]! * dim);
-  }
+  limits.forEach((limit, i) => (kept[i + 1] = kept[i]! + Math.min(limit, offsets[i + 1]! - offsets[i]!)));
+  if (kept[limits.length] === offsets[limits.length]) return encoded;
+  const out = new Float32Array(kept[limits.length]! * dim);
+  limits.forEach((_, i) => {
+    const start = offsets[i]! * dim;
+    out.set(vectors.subarray(start, start + (kept[i + 1]! - kept[i]!) * dim), kept[i]! * dim);
+  });
   return { vectors: out, offsets: kept };
 }

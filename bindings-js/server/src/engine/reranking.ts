@@ -1,9 +1,10 @@
-/** Texts in, scores out: encoding and scoring, each batched across requests. */
-import type { Encoded, Encoder, TextKind } from "../encoders/encoder.js";
-import { slice, truncate } from "../encoders/encoder.js";
+/** Texts in, scores out. */
+import type { Engine, TokensInput } from "@maxsim/node";
+import type { Encoded, Encoder } from "../encoders/encoder.js";
+import { truncate } from "../encoders/encoder.js";
 import type { Metrics } from "../metrics.js";
 import { Batcher } from "./batcher.js";
-import type { Scoring } from "./scoring.js";
+import { scoreGroups } from "./scoring.js";
 
 /** A query and its candidates. */
 export interface RerankJob {
@@ -21,81 +22,61 @@ export interface Reranked {
   readonly relevance: Float32Array;
   /** Of query and documents together. */
   readonly tokens: number;
-  /** Milliseconds. */
+  /** Of the batch, in milliseconds. */
   readonly encodeTime: number;
   readonly scoreTime: number;
 }
 
-interface Texts {
-  readonly kind: TextKind;
-  readonly texts: readonly string[];
-}
-
-/** Encodes and scores. */
+/**
+ * Encodes and scores, the requests of a moment together. A batch goes all the way before its place is free: vectors are a
+ * hundred times as large as texts, and must not pile up between the two steps.
+ */
 export class Reranking {
   readonly encoder: Encoder;
-  readonly #scoring: Scoring;
-  readonly #encoding: Batcher<Texts, Encoded>;
+  readonly #batcher: Batcher<RerankJob, Reranked>;
 
-  constructor(encoder: Encoder, scoring: Scoring, metrics: Metrics) {
+  constructor(encoder: Encoder, engine: Engine, metrics: Metrics) {
     this.encoder = encoder;
-    this.#scoring = scoring;
-    this.#encoding = new Batcher({
+    this.#batcher = new Batcher({
       concurrency: encoder.concurrency,
       maxCost: encoder.maxBatch,
-      cost: ({ texts }) => texts.reduce((sum, text) => sum + text.length, 0),
-      key: ({ kind }) => kind,
-      run: (jobs, signal) => encodeAll(encoder, jobs, signal),
-      observe: metrics.batch("encode"),
+      cost: ({ query, documents }) => documents.reduce((sum, text) => sum + text.length, query.length),
+      key: () => "texts",
+      run: (jobs, signal) => rerankAll(encoder, engine, jobs, signal),
+      observe: metrics.batch("texts"),
     });
-    metrics.queue("encode", () => this.#encoding.length);
+    metrics.queue("texts", () => this.#batcher.length);
   }
 
-  /** Vectors of one query, `[Lq, dim]`. */
-  async encodeQuery(query: string, signal: AbortSignal): Promise<Float32Array> {
-    return (await this.#encoding.submit({ kind: "query", texts: [query] }, signal)).vectors;
-  }
-
-  /** Scores of all documents. */
-  async rerank({ query, documents, maxTokens }: RerankJob, signal: AbortSignal): Promise<Reranked> {
-    const { dim } = this.encoder;
-    const started = performance.now();
-    const [q, encoded] = await Promise.all([
-      this.encodeQuery(query, signal),
-      this.#encoding.submit({ kind: "document", texts: documents }, signal),
-    ]);
-    const { vectors, offsets } = truncate(encoded, dim, maxTokens);
-    const between = performance.now();
-    const scores = await this.#scoring.score(
-      {
-        query: { data: q, dtype: "f32", dim },
-        documents: { data: vectors, dtype: "f32", dim, offsets },
-        normalize: false,
-        precision: "default",
-      },
-      signal,
-    );
-    const best = sumOfNorms(q, dim);
-    return {
-      scores,
-      relevance: best > 0 ? scores.map((score) => score / best) : scores,
-      tokens: (q.length + vectors.length) / dim,
-      encodeTime: between - started,
-      scoreTime: performance.now() - between,
-    };
+  /** Scores of all documents. Rejects with `signal.reason`. */
+  rerank(job: RerankJob, signal: AbortSignal): Promise<Reranked> {
+    return this.#batcher.submit(job, signal);
   }
 }
 
-async function encodeAll(encoder: Encoder, jobs: readonly Texts[], signal: AbortSignal): Promise<Encoded[]> {
-  const { kind } = jobs[0]!;
-  const encoded = await encoder.encode(kind, jobs.flatMap(({ texts }) => texts), signal);
-  if (jobs.length === 1) return [encoded];
+async function rerankAll(encoder: Encoder, engine: Engine, jobs: readonly RerankJob[], signal: AbortSignal): Promise<Reranked[]> {
+  const { dim } = encoder;
+  const started = performance.now();
+  const queries = await encoder.encode("query", jobs.map(({ query }) => query), signal);
+  const encoded = await encoder.encode("document", jobs.flatMap(({ documents }) => documents), signal);
+  const documents = truncate(encoded, dim, jobs.flatMap((job) => job.documents.map(() => job.maxTokens)));
+  const between = performance.now();
+  const counts = jobs.map((job) => job.documents.length);
+  const scores = await scoreGroups(engine, operand(queries, dim), operand(documents, dim), counts, { signal });
+  const [encodeTime, scoreTime] = [between - started, performance.now() - between];
   let first = 0;
-  return jobs.map(({ texts }) => {
-    const part = slice(encoded, encoder.dim, first, texts.length);
-    first += texts.length;
-    return part;
+  return jobs.map((_, i) => {
+    const [start, end] = [queries.offsets[i]!, queries.offsets[i + 1]!];
+    const best = sumOfNorms(queries.vectors.subarray(start * dim, end * dim), dim);
+    const last = first + counts[i]!;
+    const tokens = end - start + documents.offsets[last]! - documents.offsets[first]!;
+    first = last;
+    return { scores: scores[i]!, relevance: scores[i]!.map((score) => (best > 0 ? score / best : score)), tokens, encodeTime, scoreTime };
   });
+}
+
+function operand({ vectors, offsets }: Encoded, dim: number): TokensInput {
+  return { data: vectors, dtype: "f32", dim, offsets };
 }
 
 /** The score of a document that has every query token's direction, which no document of unit vectors exceeds. */

@@ -1,6 +1,6 @@
 /** One query with its documents, many such requests in one call of the engine. */
-import type { DType, Engine, Precision, TokensInput } from "@maxsim/node";
-import { HttpError } from "../http/errors.js";
+import type { DType, Engine, Precision, ScoreOptions, TokensInput } from "@maxsim/node";
+import { fieldError } from "../http/errors.js";
 import { Batcher } from "./batcher.js";
 import type { Metrics } from "../metrics.js";
 
@@ -39,10 +39,7 @@ export class Scoring {
   async score(job: ScoreJob, signal: AbortSignal): Promise<Float32Array> {
     const scores = await this.#batcher.submit(job, signal);
     const bad = scores.findIndex((score) => !Number.isFinite(score));
-    if (bad >= 0) {
-      const details = { field: `documents[${bad}]`, expected: "a score that f32 can hold", got: String(scores[bad]) };
-      throw new HttpError(400, "ERR_NON_FINITE", `documents[${bad}]: expected a score that f32 can hold, got ${scores[bad]}`, details);
-    }
+    if (bad >= 0) throw fieldError(`documents[${bad}]`, "a score that f32 can hold", String(scores[bad]), "ERR_NON_FINITE");
     return scores;
   }
 }
@@ -69,19 +66,21 @@ function packed({ data, dim, offsets, mask, lengths, shape }: TokensInput): bool
 
 async function scoreAll(engine: Engine, jobs: readonly ScoreJob[], signal: AbortSignal): Promise<Float32Array[]> {
   const { normalize, precision } = jobs[0]!;
-  const counts = jobs.map(({ documents }) => documents.offsets!.length - 1);
-  const pairs = counts.reduce((sum, count) => sum + count, 0);
-  const queryOf = new Uint32Array(pairs);
-  for (let i = 0, at = 0; i < jobs.length; i++) queryOf.fill(i, at, (at += counts[i]!));
-  const { scores } = await engine.scorePairs(
-    joined(jobs.map(({ query }) => query)),
-    joined(jobs.map(({ documents }) => documents)),
-    queryOf,
-    Uint32Array.from(queryOf, (_, pair) => pair),
-    { normalize, precision, validateFinite: true, signal },
-  );
+  const queries = joined(jobs.map(({ query }) => query));
+  const documents = joined(jobs.map((job) => job.documents));
+  const counts = jobs.map((job) => job.documents.offsets!.length - 1);
+  return scoreGroups(engine, queries, documents, counts, { normalize, precision, validateFinite: true, signal });
+}
+
+/** Query `i` with its own `counts[i]` of the packed documents, which lie in the order of the queries. */
+export async function scoreGroups(
+  engine: Engine, queries: TokensInput, documents: TokensInput, counts: readonly number[], options: ScoreOptions,
+): Promise<Float32Array[]> {
+  const queryOf = new Uint32Array(counts.reduce((sum, count) => sum + count, 0));
+  for (let i = 0, at = 0; i < counts.length; i++) queryOf.fill(i, at, (at += counts[i]!));
+  const { scores } = await engine.scorePairs(queries, documents, queryOf, Uint32Array.from(queryOf.keys()), options);
   let at = 0;
-  return counts.map((count) => scores.subarray(at, (at += count)));
+  return counts.map((count) => scores.slice(at, (at += count)));
 }
 
 /** Batches of one type and dimension behind one another, packed. */
