@@ -140,5 +140,13 @@ test("texts of a batch are scored as each request alone", async () => {
   sizes.texts.length = 0;
   assert.deepEqual(await Promise.all(jobs.map(scores)), alone);
   assert.ok(Math.max(...sizes.texts) >= 10, `batches of ${sizes.texts}`);
+
+  // A request of many portions, and one text that is longer than a portion.
+  const words = "the submarine dived below the sea and ships sailed over it ".repeat(40);
+  const documents = Array.from({ length: 200 }, (_, i) => (i === 7 ? words.repeat(50) : words.slice(i)));
+  const long = await scores({ query: "ships under water", documents, maxTokens: 4096 });
+  for (const i of [0, 6, 7, 8, 120, 199]) {
+    assert.deepEqual(await scores({ query: "ships under water", documents: [documents[i]], maxTokens: 4096 }), long.slice(i, i + 1));
+  }
   await engine.dispose();
 });

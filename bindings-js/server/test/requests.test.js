@@ -170,6 +170,7 @@ test("texts that are wrong are 400 and named", async () => {
     [{ query: "a" }, "documents"],
     [{ query: "", documents: ["a"] }, "query"],
     [{ query: 3, documents: ["a"] }, "query"],
+    [{ query: "x".repeat(16385), documents: ["a"] }, "query"],
     [{ query: "a", documents: "b" }, "documents"],
     [{ query: "a", documents: [] }, "documents"],
     [{ query: "a", documents: ["b", "c", "d", "e"] }, "documents"],

@@ -1,8 +1,12 @@
 // A service in this process, and an engine to compare it with.
 import { after } from "node:test";
 import http from "node:http";
+import os from "node:os";
 import { readConfig, startService } from "../dist/index.js";
 import { send } from "./client.mjs";
+
+/** Where tests keep what they fetch, which is fetched once. */
+export const CACHE = `${process.env.XDG_CACHE_HOME ?? `${os.homedir()}/.cache`}/maxsim-tests`;
 
 const services = [];
 after(() => Promise.all(services.map((service) => service.close())));

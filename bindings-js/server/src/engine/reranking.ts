@@ -1,10 +1,10 @@
 /** Texts in, scores out. */
 import type { Engine, TokensInput } from "@maxsim/node";
-import type { Encoded, Encoder } from "../encoders/encoder.js";
+import type { Encoded, Encoder, TextKind } from "../encoders/encoder.js";
 import { truncate } from "../encoders/encoder.js";
 import type { Metrics } from "../metrics.js";
 import { Batcher } from "./batcher.js";
-import { scoreGroups } from "./scoring.js";
+import { scoreEach } from "./scoring.js";
 
 /** A query and its candidates. */
 export interface RerankJob {
@@ -56,23 +56,61 @@ export class Reranking {
 
 async function rerankAll(encoder: Encoder, engine: Engine, jobs: readonly RerankJob[], signal: AbortSignal): Promise<Reranked[]> {
   const { dim } = encoder;
-  const started = performance.now();
-  const queries = await encoder.encode("query", jobs.map(({ query }) => query), signal);
-  const encoded = await encoder.encode("document", jobs.flatMap(({ documents }) => documents), signal);
-  const documents = truncate(encoded, dim, jobs.flatMap((job) => job.documents.map(() => job.maxTokens)));
-  const between = performance.now();
-  const counts = jobs.map((job) => job.documents.length);
-  const scores = await scoreGroups(engine, operand(queries, dim), operand(documents, dim), counts, { signal });
-  const [encodeTime, scoreTime] = [between - started, performance.now() - between];
-  let first = 0;
-  return jobs.map((_, i) => {
-    const [start, end] = [queries.offsets[i]!, queries.offsets[i + 1]!];
-    const best = sumOfNorms(queries.vectors.subarray(start * dim, end * dim), dim);
-    const last = first + counts[i]!;
-    const tokens = end - start + documents.offsets[last]! - documents.offsets[first]!;
-    first = last;
-    return { scores: scores[i]!, relevance: scores[i]!.map((score) => (best > 0 ? score / best : score)), tokens, encodeTime, scoreTime };
+  let [encodeTime, scoreTime] = [0, 0];
+  const encode = async (kind: TextKind, texts: readonly string[]): Promise<Encoded> => {
+    const started = performance.now();
+    const encoded = await encoder.encode(kind, texts, signal);
+    encodeTime += performance.now() - started;
+    return encoded;
+  };
+  const queries = await encode("query", jobs.map(({ query }) => query));
+  const results = jobs.map(({ documents }, i) => {
+    const vectors = queries.vectors.subarray(queries.offsets[i]! * dim, queries.offsets[i + 1]! * dim);
+    return { scores: new Float32Array(documents.length), best: sumOfNorms(vectors, dim), tokens: vectors.length / dim };
   });
+  for (const portion of portions(jobs, encoder.maxBatch)) {
+    const encoded = await encode("document", portion.map(({ text }) => text));
+    const documents = truncate(encoded, dim, portion.map(({ job }) => jobs[job]!.maxTokens));
+    const started = performance.now();
+    const scores = await scoreEach(engine, operand(queries, dim), operand(documents, dim), portion.map(({ job }) => job), { signal });
+    scoreTime += performance.now() - started;
+    portion.forEach(({ job, position }, i) => {
+      results[job]!.scores[position] = scores[i]!;
+      results[job]!.tokens += documents.offsets[i + 1]! - documents.offsets[i]!;
+    });
+  }
+  return results.map(({ scores, best, tokens }) => {
+    const relevance = scores.map((score) => (best > 0 ? score / best : score));
+    return { scores, relevance, tokens, encodeTime, scoreTime };
+  });
+}
+
+interface Document {
+  readonly text: string;
+  readonly job: number;
+  /** Among the documents of its job. */
+  readonly position: number;
+}
+
+/** A token has rarely more characters. What is behind them is not encoded, so that no single text takes all the memory. */
+const CHARACTERS_PER_TOKEN = 64;
+
+/** The documents of all jobs, in portions of at most `characters`, but at least one document. */
+function* portions(jobs: readonly RerankJob[], characters: number): Generator<Document[]> {
+  let portion: Document[] = [];
+  let size = 0;
+  for (const [job, { documents, maxTokens }] of jobs.entries()) {
+    for (const [position, document] of documents.entries()) {
+      const text = document.slice(0, maxTokens * CHARACTERS_PER_TOKEN);
+      if (portion.length > 0 && size + text.length > characters) {
+        yield portion;
+        [portion, size] = [[], 0];
+      }
+      portion.push({ text, job, position });
+      size += text.length;
+    }
+  }
+  if (portion.length > 0) yield portion;
 }
 
 function operand({ vectors, offsets }: Encoded, dim: number): TokensInput {

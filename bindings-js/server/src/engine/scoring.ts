@@ -66,21 +66,24 @@ function packed({ data, dim, offsets, mask, lengths, shape }: TokensInput): bool
 
 async function scoreAll(engine: Engine, jobs: readonly ScoreJob[], signal: AbortSignal): Promise<Float32Array[]> {
   const { normalize, precision } = jobs[0]!;
-  const queries = joined(jobs.map(({ query }) => query));
-  const documents = joined(jobs.map((job) => job.documents));
-  const counts = jobs.map((job) => job.documents.offsets!.length - 1);
-  return scoreGroups(engine, queries, documents, counts, { normalize, precision, validateFinite: true, signal });
-}
-
-/** Query `i` with its own `counts[i]` of the packed documents, which lie in the order of the queries. */
-export async function scoreGroups(
-  engine: Engine, queries: TokensInput, documents: TokensInput, counts: readonly number[], options: ScoreOptions,
-): Promise<Float32Array[]> {
-  const queryOf = new Uint32Array(counts.reduce((sum, count) => sum + count, 0));
-  for (let i = 0, at = 0; i < counts.length; i++) queryOf.fill(i, at, (at += counts[i]!));
-  const { scores } = await engine.scorePairs(queries, documents, queryOf, Uint32Array.from(queryOf.keys()), options);
+  const counts = jobs.map(({ documents }) => documents.offsets!.length - 1);
+  const scores = await scoreEach(
+    engine,
+    joined(jobs.map(({ query }) => query)),
+    joined(jobs.map(({ documents }) => documents)),
+    counts.flatMap((count, i) => Array<number>(count).fill(i)),
+    { normalize, precision, validateFinite: true, signal },
+  );
   let at = 0;
   return counts.map((count) => scores.slice(at, (at += count)));
+}
+
+/** Every document with query `queryOf[document]`. */
+export async function scoreEach(
+  engine: Engine, queries: TokensInput, documents: TokensInput, queryOf: readonly number[], options: ScoreOptions,
+): Promise<Float32Array> {
+  const all = Uint32Array.from(queryOf.keys());
+  return (await engine.scorePairs(queries, documents, Uint32Array.from(queryOf), all, options)).scores;
 }
 
 /** Batches of one type and dimension behind one another, packed. */

@@ -13,6 +13,9 @@ interface Body {
   rank_fields?: string[];
 }
 
+/** Characters of a query. Longer ones are documents by mistake, and would meet every token of every candidate. */
+export const MAX_QUERY = 16 * 1024;
+
 const RESPONSE = {
   description: "Documents, most relevant first",
   type: "object",
@@ -51,7 +54,7 @@ export function rerankRoutes(app: FastifyInstance, { config, reranking, metrics 
     required: ["query", "documents"],
     properties: {
       model: { type: "string", description: "Accepted for compatibility: a service runs one model" },
-      query: { type: "string", minLength: 1 },
+      query: { type: "string", minLength: 1, maxLength: MAX_QUERY },
       documents: {
         type: "array",
         minItems: 1,

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from "fastify";
 import { ERROR_RESPONSES, WORK } from "../http/app.js";
 import type { Services } from "../service.js";
-import { best } from "./rerank.js";
+import { best, MAX_QUERY } from "./rerank.js";
 
 interface Body {
   query: string;
@@ -24,7 +24,7 @@ export function teiRoutes(app: FastifyInstance, { config, reranking, metrics, ve
           type: "object",
           required: ["query", "texts"],
           properties: {
-            query: { type: "string", minLength: 1 },
+            query: { type: "string", minLength: 1, maxLength: MAX_QUERY },
             texts: { type: "array", minItems: 1, maxItems: config.maxDocuments, items: { type: "string" } },
             raw_scores: { type: "boolean", default: false, description: "MaxSim itself instead of MaxSim over its largest value" },
             return_text: { type: "boolean", default: false },
