@@ -73,7 +73,7 @@ impl Tile {
     /// Bytes of workgroup memory.
     pub const fn workgroup_bytes(&self) -> u32 {
         let staged = (self.bm + self.bn) * (self.kv + 1);
-        let reduced = self.threads() * self.tm / 2;
+        let reduced = self.threads() * 2;
         16 * if staged > reduced { staged } else { reduced } + 4 * self.bm
     }
 }
@@ -84,25 +84,16 @@ impl Tile {
 /// loads of documents per query. The sizes are data, meant to be tuned per device.
 pub const TILES: [Tile; 3] = [
     Tile { bm: 16, bn: 64, tm: 4, tn: 4, kv: 4 },
-    Tile { bm: 32, bn: 64, tm: 4, tn: 4, kv: 4 },
-    Tile { bm: 64, bn: 64, tm: 4, tn: 4, kv: 4 },
+    Tile { bm: 32, bn: 128, tm: 4, tn: 4, kv: 4 },
+    Tile { bm: 128, bn: 64, tm: 8, tn: 4, kv: 4 },
 ];
-
-/// What a workgroup of `forward` leaves behind; also the value of `FINISH`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// Scores: every query lies in one block of rows and every document in one segment.
-    Scores = 0,
-    /// Maxima per query row and segment, which `forward_sum` adds up.
-    Rows = 1,
-}
 
 /// Scores, or maxima per query row: `wgsl/forward.wgsl`.
 pub static FORWARD: Kernel =
     Kernel { name: "forward", bindings: &[Read, Read, Read, Read, Read, Read, Write, Write] };
 
-/// A variant of [`FORWARD`]: `list` for pairs given one by one, `argmax` for winners too.
-pub fn forward(element: Element, tile: &Tile, finish: Finish, list: bool, argmax: bool) -> Variant {
+/// A variant of [`FORWARD`]: `argmax` for winners too.
+pub fn forward(element: Element, tile: &Tile, argmax: bool) -> Variant {
     Variant::portable(
         &FORWARD,
         &[
@@ -113,8 +104,6 @@ pub fn forward(element: Element, tile: &Tile, finish: Finish, list: bool, argmax
             ("TM", tile.tm),
             ("TN", tile.tn),
             ("KV", tile.kv),
-            ("FINISH", finish as u32),
-            ("LIST", list.into()),
             ("ARGMAX", argmax.into()),
         ],
     )
@@ -186,10 +175,7 @@ pub fn all() -> Vec<Variant> {
     let mut all = Vec::new();
     for element in Element::ALL {
         for tile in &TILES {
-            for flags in 0..8 {
-                let finish = if flags & 4 == 0 { Finish::Scores } else { Finish::Rows };
-                all.push(forward(element, tile, finish, flags & 1 != 0, flags & 2 != 0));
-            }
+            all.extend([false, true].map(|argmax| forward(element, tile, argmax)));
         }
         if !matches!(element, Element::I8Dot | Element::Residual) {
             all.extend([(false, true), (true, false), (true, true)].map(|(w, n)| rows(element, w, n)));

@@ -26,9 +26,15 @@ struct Params {
     offsets_at: u32, // where q_meta holds the first row of every query
     items_at: u32,  // where q_meta holds the pairs of a list
     ids_at: u32,    // where d_meta holds the document-local index of every row, or 0
-    flags: u32,     // 1: query rows have factors, 2: document rows have
+    flags: u32,     // of Q_FACTORS, …
     unused: u32,
 }
+
+// Flags. They are the same for all invocations, and testing them costs nothing beside a tile: fewer variants to compile.
+const Q_FACTORS: u32 = 1u; // query rows have factors
+const D_FACTORS: u32 = 2u; // document rows have factors
+const LIST: u32 = 4u;      // pairs are listed, not a cross product
+const MAXIMA: u32 = 8u;    // leave maxima per row, which `forward_sum` adds up
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> queries: array<vec4<u32>>;
@@ -58,9 +64,8 @@ const THREADS: u32 = NX * NY;
 // A row and one vector more: neighbouring rows start in different banks.
 const STRIDE: u32 = KV + 1u;
 const CHUNKS: u32 = KV / PARTS;
-const GROUPS: u32 = TM / 4u;
 
-var<workgroup> tile: array<vec4<u32>, max((BM + BN) * STRIDE, THREADS * GROUPS * 2u)>;
+var<workgroup> tile: array<vec4<u32>, max((BM + BN) * STRIDE, THREADS * 2u)>;
 var<workgroup> contributions: array<f32, BM>;
 
 #if ELEMENT == I8_DOT
@@ -87,14 +92,15 @@ fn main(
     if (item >= p.work) {
         return;
     }
-#if LIST
+    let listed = (p.flags & LIST) != 0u;
+    let maxima = (p.flags & MAXIMA) != 0u;
     let at = p.items_at + 4u * item;
-    let block = q_meta[at];
-    let seg = q_meta[at + 1u];
-#else
-    let block = item % p.blocks;
-    let seg = p.seg0 + item / p.blocks;
-#endif
+    var block = item % p.blocks;
+    var seg = p.seg0 + item / p.blocks;
+    if (listed) {
+        block = q_meta[at];
+        seg = q_meta[at + 1u];
+    }
     let first_row = q_meta[4u * block];
     let rows = q_meta[4u * block + 1u];
     let start = d_meta[4u * seg];
@@ -144,14 +150,14 @@ fn main(
             }
             workgroupBarrier();
             for (var k = 0u; k < KV; k++) {
-                var a: array<vec4<u32>, TM>;
-                for (var i = 0u; i < TM; i++) {
-                    a[i] = tile[(y * TM + i) * STRIDE + k];
-                }
+                var b: array<vec4<u32>, TN>;
                 for (var j = 0u; j < TN; j++) {
-                    let b = tile[(BM + x + j * NX) * STRIDE + k];
-                    for (var i = 0u; i < TM; i++) {
-                        sums[i][j] = chain(a[i], b, sums[i][j]);
+                    b[j] = tile[(BM + x + j * NX) * STRIDE + k];
+                }
+                for (var i = 0u; i < TM; i++) {
+                    let a = tile[(y * TM + i) * STRIDE + k];
+                    for (var j = 0u; j < TN; j++) {
+                        sums[i][j] = chain(a, b[j], sums[i][j]);
                     }
                 }
             }
@@ -161,7 +167,7 @@ fn main(
             let t = t0 + x + j * NX;
             if (t < length) {
                 var factor = 1.0;
-                if ((p.flags & 2u) != 0u) {
+                if ((p.flags & D_FACTORS) != 0u) {
 #if ELEMENT == RESIDUAL
                     factor = inverse_norm(start + t);
 #else
@@ -179,73 +185,71 @@ fn main(
         }
     }
 
-    // Across the invocations that share rows.
-    workgroupBarrier();
-    for (var g = 0u; g < GROUPS; g++) {
-        tile[local * GROUPS + g] =
+    // Across the invocations that share rows, four rows of each at a time.
+    for (var g = 0u; g < TM / 4u; g++) {
+        workgroupBarrier();
+        tile[local] =
             bitcast<vec4<u32>>(vec4<i32>(best[4u * g], best[4u * g + 1u], best[4u * g + 2u], best[4u * g + 3u]));
 #if ARGMAX
-        tile[(THREADS + local) * GROUPS + g] =
-            vec4<u32>(index[4u * g], index[4u * g + 1u], index[4u * g + 2u], index[4u * g + 3u]);
+        tile[THREADS + local] = vec4<u32>(index[4u * g], index[4u * g + 1u], index[4u * g + 2u], index[4u * g + 3u]);
 #endif
-    }
-    workgroupBarrier();
-    if (local < BM) {
-        let origin = (local / TM) * NX;
-        let g = (local % TM) / 4u;
-        let lane = local % 4u;
-        var key = NO_WINNER;
-        var winner = 0u;
-        for (var other = 0u; other < NX; other++) {
-            let there = bitcast<i32>(tile[(origin + other) * GROUPS + g][lane]);
+        workgroupBarrier();
+        if (local < 4u * NY) {
+            let lane = local % 4u;
+            let origin = (local / 4u) * NX;
+            let row = (local / 4u) * TM + 4u * g + lane;
+            var key = NO_WINNER;
+            var winner = 0u;
+            for (var other = 0u; other < NX; other++) {
+                let there = bitcast<i32>(tile[origin + other][lane]);
 #if ARGMAX
-            let its = tile[(THREADS + origin + other) * GROUPS + g][lane];
-            if (there > key || (there == key && its < winner)) {
-                winner = its;
-            }
-#endif
-            key = max(key, there);
-        }
-        var contribution = 0.0;
-        var won = key > NO_WINNER;
-        if (won) {
-            contribution = value_of(key);
-#if FINISH == 0
-            if ((p.flags & 1u) != 0u && local < rows) {
-                contribution *= q_factors[first_row + local];
-            }
-            // inf · 0 and a factor of NaN: tokens of infinite or no norm, whose similarities are all NaN.
-            won = !is_nan(contribution);
-            contribution = select(0.0, contribution, won);
-#endif
-        }
-        contributions[local] = contribution;
-        if (local < rows) {
-#if LIST
-            let place = q_meta[at + 3u] + local;
-#else
-#if FINISH == 0
-            let place = (d_meta[4u * seg + 2u] - p.doc0) * p.rows + first_row + local - p.row0;
-#else
-            let place = (p.seg_base + seg - p.seg0) * p.rows + first_row + local - p.row0;
-#endif
-#endif
-#if FINISH == 1
-            values[place] = bitcast<u32>(key);
-#endif
-#if ARGMAX
-            var local_index = -1;
-            if (won) {
-                local_index = i32(d_meta[4u * seg + 3u] + winner);
-                if (p.ids_at != 0u) {
-                    local_index = i32(d_meta[p.ids_at + start + winner]);
+                let its = tile[THREADS + origin + other][lane];
+                if (there > key || (there == key && its < winner)) {
+                    winner = its;
                 }
-            }
-            winners[place] = local_index;
 #endif
+                key = max(key, there);
+            }
+            var contribution = 0.0;
+            var won = key > NO_WINNER;
+            if (won && !maxima) {
+                contribution = value_of(key);
+                if ((p.flags & Q_FACTORS) != 0u && row < rows) {
+                    contribution *= q_factors[first_row + row];
+                }
+                // inf · 0 and a factor of NaN: tokens of infinite or no norm, whose similarities are all NaN.
+                won = !is_nan(contribution);
+                contribution = select(0.0, contribution, won);
+            }
+            contributions[row] = contribution;
+            if (row < rows) {
+                var place = first_row + row - p.row0;
+                if (listed) {
+                    place = q_meta[at + 3u] + row;
+                } else if (maxima) {
+                    place += (p.seg_base + seg - p.seg0) * p.rows;
+                } else {
+                    place += (d_meta[4u * seg + 2u] - p.doc0) * p.rows;
+                }
+                if (maxima) {
+                    values[place] = bitcast<u32>(key);
+                }
+#if ARGMAX
+                var slot = -1;
+                if (won) {
+                    slot = i32(d_meta[4u * seg + 3u] + winner);
+                    if (p.ids_at != 0u) {
+                        slot = i32(d_meta[p.ids_at + start + winner]);
+                    }
+                }
+                winners[place] = slot;
+#endif
+            }
         }
     }
-#if FINISH == 0
+    if (maxima) {
+        return;
+    }
     workgroupBarrier();
     if (local < q_meta[4u * block + 3u]) {
         let query = q_meta[4u * block + 2u] + local;
@@ -259,11 +263,10 @@ fn main(
             }
             score += sum;
         }
-#if LIST
-        values[q_meta[at + 2u]] = bitcast<u32>(score);
-#else
-        values[(query - p.query0) * p.documents + d_meta[4u * seg + 2u] - p.doc0] = bitcast<u32>(score);
-#endif
+        var place = (query - p.query0) * p.documents + d_meta[4u * seg + 2u] - p.doc0;
+        if (listed) {
+            place = q_meta[at + 2u];
+        }
+        values[place] = bitcast<u32>(score);
     }
-#endif
 }

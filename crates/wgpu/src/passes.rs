@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maxsim_core::{Argmax, Cancel, Documents, Error, Forward, Resident, Result, Tokens};
-use maxsim_shaders::kernels::{self, Element, Finish};
+use maxsim_shaders::kernels::{self, Element};
 
 use crate::device::Gpu;
 use crate::memory::Buffer;
@@ -14,6 +14,21 @@ use crate::submit::{Batch, Pending};
 
 /// Bytes of results and scratch of a pass at most; smaller where the device's bindings are.
 const PASS: u64 = 64 << 20;
+
+/// Flags of the kernels `forward` and `forward_sum`.
+const Q_FACTORS: u32 = 1;
+const D_FACTORS: u32 = 2;
+const LIST: u32 = 4;
+const MAXIMA: u32 = 8;
+
+/// What `forward` leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// Scores: every query lies in one block of rows and every document in one segment.
+    Scores,
+    /// Maxima per query row and segment, which `forward_sum` adds up.
+    Rows,
+}
 
 /// Queries of a block at most: an invocation adds one up.
 const BLOCK_QUERIES: u32 = 64;
@@ -326,10 +341,6 @@ impl Job {
         }
     }
 
-    fn flags(&self, group: &QueryGroup, factors: Option<&Buffer>) -> u32 {
-        u32::from(group.queries.factors.is_some()) | u32::from(factors.is_some()) << 1
-    }
-
     fn factors_of(&self, shard: &Shard) -> Option<&Buffer> {
         let at = self.held().shards.iter().position(|s| std::ptr::eq(s, shard)).expect("one of them");
         self.factors[at].as_ref()
@@ -349,7 +360,14 @@ impl Job {
         winners: &Buffer,
     ) -> Result<()> {
         let factors = self.factors_of(shard);
-        let params = ForwardParams { ids_at: shard.slots_at, flags: self.flags(group, factors), ..params };
+        let flags = [
+            (group.queries.factors.is_some(), Q_FACTORS),
+            (factors.is_some(), D_FACTORS),
+            (self.plan.list, LIST),
+            (finish == Finish::Rows, MAXIMA),
+        ];
+        let flags = flags.into_iter().map(|(set, flag)| if set { flag } else { 0 }).sum();
+        let params = ForwardParams { ids_at: shard.slots_at, flags, ..params };
         let buffers = [
             &group.queries.rows,
             &shard.rows,
@@ -360,7 +378,7 @@ impl Job {
             values,
             winners,
         ];
-        batch.dispatch(&self.plan.variant(finish), &params, &buffers, params.work as usize)
+        batch.dispatch(&self.plan.variant(), &params, &buffers, params.work as usize)
     }
 
     /// Sums of maxima. `pairs`: eight words each, as the kernel `forward_sum` wants them.
@@ -376,7 +394,11 @@ impl Job {
         let records = self.gpu.scratch_with(bytemuck::cast_slice(pairs))?;
         let scores = self.gpu.scratch(4 * count as u64)?;
         let winners = self.gpu.scratch(if self.plan.argmax { 4 * winner_count as u64 } else { 0 })?;
-        let params = SumParams { work: count as u32, flags: self.flags(group, None), unused: [0; 2] };
+        let params = SumParams {
+            work: count as u32,
+            flags: if group.queries.factors.is_some() { Q_FACTORS } else { 0 },
+            unused: [0; 2],
+        };
         let factors = group.queries.factors.as_ref().unwrap_or(&self.nothing);
         let buffers = [&records, maxima, indices, factors, &scores, &winners];
         batch.dispatch(&kernels::forward_sum(self.plan.argmax), &params, &buffers, count)?;

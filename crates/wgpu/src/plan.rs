@@ -2,7 +2,7 @@
 
 use maxsim_core::{BackendKind, DType, Error, Forward, Op, Pairing, Plan, Result};
 use maxsim_shaders::Variant;
-use maxsim_shaders::kernels::{self, Element, Finish, TILES, Tile};
+use maxsim_shaders::kernels::{self, Element, TILES, Tile};
 
 use crate::tier::Tier;
 
@@ -57,8 +57,8 @@ impl ForwardPlan {
     }
 
     /// The kernel that meets documents.
-    pub(crate) fn variant(&self, finish: Finish) -> Variant {
-        kernels::forward(self.element, self.tile, finish, self.list, self.argmax)
+    pub(crate) fn variant(&self) -> Variant {
+        kernels::forward(self.element, self.tile, self.argmax)
     }
 }
 
