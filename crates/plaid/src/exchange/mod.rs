@@ -11,9 +11,11 @@
 //! ColBERTv2's and PyLate's `.pt` files: they are Python pickles, for which no small, well-kept reader exists; load such an
 //! index with PyLate and save its tensors as `.npy` under the names used here.
 
+mod import;
 mod read;
 mod write;
 
+pub use import::import;
 pub use read::{Directory, Verdict};
 pub use write::write;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use maxsim::plaid::Segment;
+use maxsim::plaid::Bitmap;
 use serde::Serialize;
 
 use super::opened::Opened;
@@ -14,8 +14,8 @@ use crate::output::{Out, bytes, grouped};
 /// Say what an index holds and how much memory it takes
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Directory of the index
-    #[arg(value_name = "DIR")]
+    /// The index
+    #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -25,7 +25,10 @@ pub(crate) struct InfoArgs {
 #[derive(Serialize)]
 struct Report {
     format: &'static str,
+    /// Without deleted ones.
     documents: usize,
+    /// Deleted, and not yet compacted away.
+    deleted: usize,
     tokens: usize,
     dim: usize,
     nbits: u32,
@@ -35,23 +38,50 @@ struct Report {
     bytes: usize,
     bytes_per_token: f64,
     centroid_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<Vec<Column>>,
+}
+
+#[derive(Serialize)]
+struct Column {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 /// Runs `maxsim index info`.
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Outcome> {
     let index = Opened::read(&args.index)?;
-    let held: usize = index.segments.iter().map(Segment::bytes).sum();
+    let (segments, codec) = (index.segments(), index.codec());
+    let held: usize = segments.iter().map(|segment| segment.bytes()).sum();
+    let tokens: usize = segments.iter().map(|segment| segment.tokens()).sum();
+    let all: usize = segments.iter().map(|segment| segment.documents()).sum();
+    let documents = index.live().map_or(all, Bitmap::count);
+    let (format, own) = match &index {
+        Opened::Own(index) => ("maxsim", Some(index.info())),
+        Opened::Foreign(foreign) => (foreign.format, None),
+    };
     let report = Report {
-        format: index.format,
-        documents: index.documents(),
-        tokens: index.tokens(),
-        dim: index.codec.dim(),
-        nbits: index.codec.nbits(),
-        centroids: index.codec.count(),
-        segments: index.segments.len(),
+        format,
+        documents,
+        deleted: all - documents,
+        tokens,
+        dim: codec.dim(),
+        nbits: codec.nbits(),
+        centroids: codec.count(),
+        segments: segments.len(),
         bytes: held,
-        bytes_per_token: held as f64 / index.tokens().max(1) as f64,
-        centroid_bytes: index.codec.count() * index.codec.dim() * index.codec.dtype().size(),
+        bytes_per_token: held as f64 / tokens.max(1) as f64,
+        centroid_bytes: codec.count() * codec.dim() * codec.dtype().size(),
+        generation: own.as_ref().map(|info| info.generation),
+        ids: own.as_ref().map(|info| info.ids.to_string()),
+        columns: own.map(|info| {
+            info.columns.into_iter().map(|(name, kind)| Column { name, kind: kind.to_string() }).collect()
+        }),
     };
     let mut out = Out::stdout();
     if args.json {
@@ -59,12 +89,23 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Success);
     }
     writeln!(out, "format      {}", report.format)?;
-    writeln!(out, "documents   {}", grouped(report.documents))?;
+    let deleted = if report.deleted > 0 {
+        format!(" ({} more deleted)", grouped(report.deleted))
+    } else {
+        String::new()
+    };
+    writeln!(out, "documents   {}{deleted}, {} segments", grouped(report.documents), report.segments)?;
     writeln!(out, "tokens      {}", grouped(report.tokens))?;
     writeln!(out, "vectors     {} dimensions at {} bit", report.dim, report.nbits)?;
     let centroids = bytes(report.centroid_bytes as u64);
     writeln!(out, "centroids   {}, {centroids}", grouped(report.centroids))?;
     writeln!(out, "memory      {}, {:.2} bytes a token", bytes(held as u64), report.bytes_per_token)?;
+    if let Some(ids) = &report.ids {
+        writeln!(out, "ids         {ids}")?;
+    }
+    for column in report.columns.iter().flatten() {
+        writeln!(out, "column      {} ({})", column.name, column.kind)?;
+    }
     out.flush()?;
     Ok(Outcome::Success)
 }

@@ -1,5 +1,7 @@
 //! `maxsim index`: PLAID indexes. One file per verb.
 
+mod export;
+mod import;
 mod info;
 mod opened;
 mod search;
@@ -10,7 +12,7 @@ use clap::{Args, Subcommand};
 use crate::exit::Outcome;
 use crate::setup::Global;
 
-/// Search and look into PLAID indexes
+/// Search, exchange and look into PLAID indexes
 #[derive(Debug, Args)]
 pub(crate) struct IndexArgs {
     #[command(subcommand)]
@@ -22,6 +24,8 @@ enum Verb {
     Search(search::SearchArgs),
     Info(info::InfoArgs),
     Verify(verify::VerifyArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
 }
 
 /// Runs `maxsim index`.
@@ -30,5 +34,7 @@ pub(crate) fn run(global: &Global, args: &IndexArgs) -> anyhow::Result<Outcome> 
         Verb::Search(args) => search::run(global, args),
         Verb::Info(args) => info::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Import(args) => import::run(global, args),
+        Verb::Export(args) => export::run(args),
     }
 }

@@ -1,38 +1,167 @@
-//! An index of whatever format.
+//! An index of whatever format: our own (a directory or one file), or a directory of fast-plaid or next-plaid.
 
 use std::path::Path;
 
+use anyhow::Context;
 use maxsim::plaid::exchange::Directory;
-use maxsim::plaid::{IndexCodec, Segment};
+use maxsim::plaid::store::{PackStorage, Verify, shared};
+use maxsim::plaid::{
+    Bitmap, DocumentId, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment, Selection,
+};
+use maxsim::{Engine, Error, PlaidOptions, Tokens};
+use serde::{Serialize, Serializer};
+
+use crate::exit::Usage;
 
 /// Tokens of a segment that is read from a foreign directory.
-pub(super) const SEGMENT: usize = 1 << 24;
+const SEGMENT: usize = 1 << 24;
 
-/// An index in memory.
-pub(super) struct Opened {
-    /// What programs call its format.
+/// An index that can be searched.
+pub(super) enum Opened {
+    /// Ours.
+    Own(Index),
+    /// Another program's, in memory.
+    Foreign(Foreign),
+}
+
+/// Another program's index, in memory.
+pub(super) struct Foreign {
+    /// The program.
     pub(super) format: &'static str,
-    /// Its codec.
     pub(super) codec: IndexCodec,
-    /// Its documents.
     pub(super) segments: Vec<Segment>,
 }
 
 impl Opened {
-    /// Reads the index in a directory.
+    /// Reads the index in a directory or file.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        if path.is_file() {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path).map_err(|error| Error::io(&name, error))?;
+            let storage = PackStorage::new(shared(&bytes), &name)?;
+            return Ok(Self::Own(Index::open_in(storage, Verify::default())?));
+        }
+        // What is neither gets the error of opening our own format, unless it looks like the others'.
+        if !Directory::is_one(path) && !path.join("centroids.pt").exists() {
+            return Ok(Self::Own(Index::open(path)?));
+        }
         let directory = Directory::open(path)?;
         let segments = directory.segments(SEGMENT).collect::<maxsim::Result<_>>()?;
-        Ok(Self { format: directory.written_by(), codec: directory.codec().clone(), segments })
+        let codec = directory.codec().clone();
+        Ok(Self::Foreign(Foreign { format: directory.written_by(), codec, segments }))
     }
 
-    /// Number of documents.
-    pub(super) fn documents(&self) -> usize {
-        self.segments.iter().map(Segment::documents).sum()
+    /// Codec of the documents.
+    pub(super) fn codec(&self) -> &IndexCodec {
+        match self {
+            Self::Own(index) => index.codec(),
+            Self::Foreign(foreign) => &foreign.codec,
+        }
     }
 
-    /// Number of tokens.
-    pub(super) fn tokens(&self) -> usize {
-        self.segments.iter().map(Segment::tokens).sum()
+    /// The documents.
+    pub(super) fn segments(&self) -> Vec<&Segment> {
+        match self {
+            Self::Own(index) => index.segments().collect(),
+            Self::Foreign(foreign) => foreign.segments.iter().collect(),
+        }
+    }
+
+    /// Documents that are not deleted; `None`: all.
+    pub(super) fn live(&self) -> Option<&Bitmap> {
+        match self {
+            Self::Own(index) => Some(index.live()),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Searches the documents that `filter` and `subset` (ids, as written by the user) leave.
+    pub(super) fn search(
+        &self,
+        engine: &Engine,
+        q: Tokens<'_>,
+        options: PlaidOptions,
+        filter: Option<&Filter>,
+        subset: Option<&[String]>,
+    ) -> anyhow::Result<Vec<Vec<SearchHit>>> {
+        match self {
+            Self::Own(index) => {
+                let kind = index.info().ids;
+                let ids = subset
+                    .map(|ids| ids.iter().map(|id| document_id(id, kind)).collect::<Result<Vec<_>, _>>());
+                let ids = ids.transpose().context("--subset")?;
+                let selection = Selection { filter, ids: ids.as_deref() };
+                Ok(index.search(engine, q, options, selection)?)
+            }
+            Self::Foreign(foreign) => {
+                if filter.is_some() {
+                    let format = foreign.format;
+                    return Err(Usage::new(format!(
+                        "--filter: indexes of {format} are read without metadata"
+                    ))
+                    .into());
+                }
+                foreign.search(engine, q, options, subset)
+            }
+        }
+    }
+}
+
+impl Foreign {
+    fn search(
+        &self,
+        engine: &Engine,
+        q: Tokens<'_>,
+        options: PlaidOptions,
+        subset: Option<&[String]>,
+    ) -> anyhow::Result<Vec<Vec<SearchHit>>> {
+        let segments: Vec<&Segment> = self.segments.iter().collect();
+        let documents = segments.iter().map(|segment| segment.documents()).sum();
+        let subset = subset.map(|ids| {
+            let mut chosen = Bitmap::empty(documents);
+            for id in ids {
+                // As with our own ids: one that no document has is none.
+                if let DocumentId::Number(id) = document_id(id, IdKind::Number)?
+                    && id < documents as u64
+                {
+                    chosen.insert(id as usize);
+                }
+            }
+            Ok::<_, Error>(chosen)
+        });
+        let subset = subset.transpose().context("--subset")?;
+        let searched = Searched { subset: subset.as_ref(), ..Searched::all(&self.codec, &segments) };
+        let found = searched.search(engine, q, options)?;
+        let hit = |hit: maxsim::Hit| SearchHit {
+            id: u64::from(hit.document).into(),
+            position: hit.document as usize,
+            score: hit.score,
+            winners: hit.winners,
+        };
+        Ok(found.into_iter().map(|hits| hits.into_iter().map(hit).collect()).collect())
+    }
+}
+
+/// An id as it is written on the command line.
+fn document_id(text: &str, kind: IdKind) -> maxsim::Result<DocumentId> {
+    match kind {
+        IdKind::Text => Ok(text.into()),
+        IdKind::Number => text
+            .parse::<u64>()
+            .map(DocumentId::Number)
+            .map_err(|_| Error::value("id", "a number, as the index has", format!("{text:?}"))),
+    }
+}
+
+/// An id in JSON: numbers that JavaScript cannot tell apart are text.
+pub(super) struct JsonId<'a>(pub(super) &'a DocumentId);
+
+impl Serialize for JsonId<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            DocumentId::Number(id) if *id <= 1 << 53 => serializer.serialize_u64(*id),
+            DocumentId::Number(id) => serializer.serialize_str(&id.to_string()),
+            DocumentId::Text(id) => serializer.serialize_str(id),
+        }
     }
 }

@@ -3,16 +3,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
-use maxsim::plaid::{Bitmap, Searched, Segment};
-use maxsim::{Hit, PlaidOptions, Precision};
+use maxsim::plaid::{DocumentId, Filter, SearchHit};
+use maxsim::{PlaidOptions, Precision};
 use serde::Serialize;
 
-use super::opened::Opened;
+use super::opened::{JsonId, Opened};
 use crate::exit::Outcome;
 use crate::input::read_queries;
-use crate::output::{Out, Style, pad};
+use crate::output::{Out, Style, columns, pad};
 use crate::setup::{self, Global};
 
 /// Find the best documents of an index for each query
@@ -26,8 +25,8 @@ Examples:
 With --json one list per query of {id, score} objects, best first; with --explain a hit also has winners, the document
 token that answered each query token (-1: none).")]
 pub(crate) struct SearchArgs {
-    /// Directory of the index; those of fast-plaid and next-plaid are read as they are
-    #[arg(value_name = "DIR")]
+    /// The index, a directory or one file; directories of fast-plaid and next-plaid are read as they are
+    #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
     #[arg(long, value_name = "FILE[:TENSOR]")]
@@ -50,9 +49,12 @@ pub(crate) struct SearchArgs {
     /// Leave out probed centroids whose best similarity with a query token is below this
     #[arg(long, value_name = "SIMILARITY", allow_negative_numbers = true)]
     centroid_score_threshold: Option<f32>,
-    /// Search only these documents: their numbers, separated by commas
+    /// Search only these documents: their ids, separated by commas
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
-    subset: Option<Vec<usize>>,
+    subset: Option<Vec<String>>,
+    /// Search only documents whose metadata fit, such as "year >= 2020 AND lang IN ('de', 'en')"
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
     /// Score every document: slow, and the reference
     #[arg(long)]
     exact: bool,
@@ -71,11 +73,18 @@ pub(crate) struct SearchArgs {
 }
 
 #[derive(Serialize)]
-struct HitReport {
-    id: u32,
+struct HitReport<'a> {
+    id: JsonId<'a>,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    winners: Option<Vec<i32>>,
+    winners: Option<&'a [i32]>,
+}
+
+impl<'a> HitReport<'a> {
+    fn new(hit: &'a SearchHit, explain: bool) -> Self {
+        let winners = explain.then_some(&hit.winners[..]);
+        Self { id: JsonId(&hit.id), score: hit.score, winners }
+    }
 }
 
 /// Runs `maxsim index search`.
@@ -83,14 +92,7 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
     let engine = global.engine()?;
     let queries = read_queries(&args.queries, args.query_offsets.as_deref(), args.query_lengths.as_deref())?;
     let index = Opened::read(&args.index)?;
-    let segments: Vec<&Segment> = index.segments.iter().collect();
-    let documents = index.documents();
-    let subset = args.subset.as_ref().map(|ids| {
-        let expected =
-            || maxsim::Error::value("subset", format!("numbers below {documents}"), format!("{ids:?}"));
-        Bitmap::of(documents, ids.iter().copied()).ok_or_else(expected)
-    });
-    let subset = subset.transpose().context("--subset")?;
+    let filter = args.filter.as_deref().map(|filter| Filter::parse(filter, &[])).transpose()?;
     let options = PlaidOptions {
         top_k: args.top_k,
         n_ivf_probe: args.n_ivf_probe,
@@ -101,17 +103,14 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
         explain: args.explain,
         precision: args.precision,
     };
-    let searched = Searched { subset: subset.as_ref(), ..Searched::all(&index.codec, &segments) };
-    let found = searched.search(&engine, queries.tokens()?, options)?;
+    let found = index.search(&engine, queries.tokens()?, options, filter.as_ref(), args.subset.as_deref())?;
 
     let mut out = Out::stdout();
     if args.json {
-        let report = |hit: &Hit| HitReport {
-            id: hit.document,
-            score: hit.score,
-            winners: args.explain.then(|| hit.winners.clone()),
-        };
-        let lists: Vec<Vec<HitReport>> = found.iter().map(|hits| hits.iter().map(report).collect()).collect();
+        let lists: Vec<Vec<HitReport<'_>>> = found
+            .iter()
+            .map(|hits| hits.iter().map(|hit| HitReport::new(hit, args.explain)).collect())
+            .collect();
         out.json(&lists)?;
     } else {
         print(&found, &mut out)?;
@@ -119,15 +118,15 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
     Ok(Outcome::Success)
 }
 
-fn print(found: &[Vec<Hit>], out: &mut Out) -> std::io::Result<()> {
+fn print(found: &[Vec<SearchHit>], out: &mut Out) -> std::io::Result<()> {
     let style = Style::stdout();
     for (query, hits) in found.iter().enumerate() {
         writeln!(out, "{}", style.strong(&format!("query {query}")))?;
-        let width = hits.iter().map(|hit| hit.document.to_string().len()).max().unwrap_or(0);
-        for (rank, hit) in hits.iter().enumerate() {
+        let ids: Vec<String> = hits.iter().map(|hit| text(&hit.id)).collect();
+        let width = ids.iter().map(|id| columns(id)).max().unwrap_or(0);
+        for (rank, (hit, id)) in hits.iter().zip(ids).enumerate() {
             let place = style.dim(&format!("{:>4}", rank + 1));
-            let id = style.hit(&pad(&hit.document.to_string(), width));
-            writeln!(out, "{place}  {:>9.4}  {id}", hit.score)?;
+            writeln!(out, "{place}  {:>9.4}  {}", hit.score, style.hit(&pad(&id, width)))?;
             if !hit.winners.is_empty() {
                 let winners: Vec<String> = hit.winners.iter().map(i32::to_string).collect();
                 writeln!(out, "      {}", style.dim(&format!("tokens {}", winners.join(" "))))?;
@@ -135,4 +134,11 @@ fn print(found: &[Vec<Hit>], out: &mut Out) -> std::io::Result<()> {
         }
     }
     out.flush()
+}
+
+fn text(id: &DocumentId) -> String {
+    match id {
+        DocumentId::Number(id) => id.to_string(),
+        DocumentId::Text(id) => id.clone(),
+    }
 }

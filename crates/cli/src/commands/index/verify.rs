@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use maxsim::plaid::exchange::Directory;
+use maxsim::plaid::exchange::{Directory, Verdict};
 use serde_json::json;
 
+use super::opened::Opened;
 use crate::exit::Outcome;
 use crate::output::{Out, grouped};
 
@@ -14,8 +15,8 @@ use crate::output::{Out, grouped};
 #[derive(Debug, Args)]
 #[command(after_help = "Exit code 1 if something is wrong that can still be read, 3 if it cannot be read.")]
 pub(crate) struct VerifyArgs {
-    /// Directory of the index
-    #[arg(value_name = "DIR")]
+    /// The index
+    #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -25,9 +26,25 @@ pub(crate) struct VerifyArgs {
 /// Problems that are printed; damage tends to be everywhere.
 const SHOWN: usize = 20;
 
+fn verdict(args: &VerifyArgs) -> anyhow::Result<Verdict> {
+    if Directory::is_one(&args.index) {
+        return Ok(Directory::open(&args.index)?.verify()?);
+    }
+    let index = match Opened::read(&args.index)? {
+        Opened::Own(index) => index,
+        Opened::Foreign(_) => unreachable!("read above"),
+    };
+    let problems = match index.verify() {
+        Ok(()) => Vec::new(),
+        Err(error @ maxsim::Error::Corrupt { .. }) => vec![error.to_string()],
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Verdict { problems, documents: index.len(), tokens: index.info().tokens })
+}
+
 /// Runs `maxsim index verify`.
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<Outcome> {
-    let verdict = Directory::open(&args.index)?.verify()?;
+    let verdict = verdict(args)?;
     let mut out = Out::stdout();
     let ok = verdict.problems.is_empty();
     if args.json {
