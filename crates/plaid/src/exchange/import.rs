@@ -9,7 +9,7 @@ use crate::ids::IdKind;
 use crate::index::Index;
 use crate::store::Storage;
 use crate::store::manifest::CURRENT;
-use crate::writer::{CreateOptions, IndexWriter};
+use crate::writer::{CreateOptions, IndexWriter, lock};
 
 /// Tokens read at a time: some 150 MB at 128 dimensions and 4 bit, twice.
 const TOKENS: usize = 1 << 20;
@@ -27,7 +27,9 @@ pub fn import(
 ) -> Result<Index> {
     let options = CreateOptions { ids: IdKind::Number, replace };
     let codec = directory.codec().clone();
-    let mut writer = IndexWriter::begin(engine, Arc::new(storage), codec, options, CURRENT)?;
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    let guard = lock(&*storage)?;
+    let mut writer = IndexWriter::begin(engine, storage, guard, codec, options, CURRENT)?;
     for segment in directory.segments(TOKENS) {
         writer.add_segment(&segment?, None, &[])?;
     }
