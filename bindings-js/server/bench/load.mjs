@@ -27,8 +27,9 @@ const scenarios = {
     const agent = new http.Agent({ keepAlive: true });
     const one = (i) => send(service.url, "/v1/score", bodies[i % 8], { agent, type: "application/octet-stream" });
     await openLoop(15, 3, one);
+    const before = service.cpu();
     const responses = await openLoop(15, seconds, one);
-    const rss = service.rss();
+    const [cpu, rss] = [service.cpu() - before, service.rss()];
     await service.stop();
     const answered = responses.filter((r) => r.status === 200);
     return {
@@ -36,6 +37,7 @@ const scenarios = {
       server_ms_after_last_byte: summary(answered.map((r) => serverTiming(r, "total"))),
       engine_ms: summary(answered.map((r) => serverTiming(r, "score"))),
       client_ms_after_upload: summary(answered.map((r) => r.afterUpload)),
+      server_cpu_ms_per_request: round(cpu / answered.length),
       rss_mib: round(rss),
     };
   },
@@ -46,8 +48,10 @@ const scenarios = {
     const agent = new http.Agent({ keepAlive: true, maxSockets: 256 });
     const one = (i) => send(service.url, "/v2/rerank", bodies[i % 8], { agent });
     await closedLoop(4, 2, one);
+    const cpuBefore = service.cpu();
     const calm = await closedLoop(4, 5, one);
-    const capacity = calm.filter((r) => r.status === 200).length / 5;
+    const served = calm.filter((r) => r.status === 200).length;
+    const [capacity, cpu] = [served / 5, service.cpu() - cpuBefore];
     const before = service.rss();
     let peak = before;
     const watch = setInterval(() => (peak = Math.max(peak, service.rss())), 100);
@@ -61,7 +65,7 @@ const scenarios = {
     const ok = responses.filter((r) => r.status === 200);
     const refused = responses.filter((r) => r.status === 429);
     return {
-      body_bytes: bodies[0].length, capacity_per_second: round(capacity), offered_per_second: round(10 * capacity),
+      body_bytes: bodies[0].length, capacity_per_second: round(capacity), server_cpu_ms_per_request: round(cpu / served), offered_per_second: round(10 * capacity),
       sent: responses.length, seconds_until_all_answered: round(took), outcomes: tally(responses.map(outcome)),
       served_per_second: round(ok.length / took), retry_after: tally(refused.map((r) => r.headers["retry-after"])),
       served_server_ms: summary(ok.map((r) => serverTiming(r, "total"))),

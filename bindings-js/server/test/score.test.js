@@ -150,6 +150,21 @@ test("binary that is wrong is 400 and names the entry", async () => {
   }
 });
 
+test("binary that is damaged anywhere is answered, never with 5xx", async () => {
+  const good = safetensors({ query: ["F32", [2, 4], floats(8)], documents: ["F16", [6, 4], f16Vectors(24)], offsets: i64([0, 2, 6]) });
+  let state = 7;
+  const next = (below) => (state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff) % below;
+  const statuses = { 200: 0, 400: 0 };
+  for (let i = 0; i < 300; i++) {
+    const body = Buffer.from(good.subarray(0, i % 5 === 0 ? next(good.length) : good.length));
+    for (let k = 0; k < 1 + next(3) && body.length > 0; k++) body[next(body.length)] = i % 3 === 0 ? 48 + next(10) : next(256);
+    const { status, json } = await post(url, "/v1/score", body);
+    assert.ok(status === 200 || (status === 400 && json.field && json.code.startsWith("ERR_")), JSON.stringify([status, json, body.toString("latin1")]));
+    statuses[status] += 1;
+  }
+  assert.ok(statuses[200] > 10 && statuses[400] > 100, JSON.stringify(statuses));
+});
+
 test("bodies over the limit are 413, and other types 415", async () => {
   const large = await post(url, "/v1/score", Buffer.alloc(1024 * 1024 + 1));
   assert.deepEqual([large.status, large.json.code, large.json.field], [413, "ERR_LIMIT", "body"]);
