@@ -3,16 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { suites } from "@maxsim/spec/cases";
 import { launch, missing } from "./chromium.mjs";
+import { CONFIGURATIONS } from "./configurations.mjs";
 import { serve } from "./server.mjs";
-
-const CONFIGURATIONS = [
-  { name: "WebGPU first, worker", options: {}, info: ["wgpu", "portable"] },
-  { name: "WebGPU first, page", options: { worker: false }, info: ["wgpu", "portable"] },
-  { name: "CPU, SIMD, worker", options: { backend: "cpu" }, info: ["cpu", "simd128"] },
-  { name: "CPU, SIMD, worker of an isolated page", options: { backend: "cpu" }, info: ["cpu", "simd128"], query: "?isolated" },
-  { name: "CPU, scalar, worker", options: { backend: "cpu", cpuLevel: "generic" }, info: ["cpu", "generic"] },
-  { name: "CPU, SIMD, page", options: { backend: "cpu", worker: false }, info: ["cpu", "simd128"] },
-];
 
 /** What cannot be, and why. */
 function skipped({ options }, name) {

@@ -1,6 +1,8 @@
 // Runs cases in a page: tests call these functions from Node.
 import * as api from "../../web/dist/index.js";
 import { suites } from "../cases/index.js";
+import { open } from "../fixtures/file.js";
+import { run } from "../fixtures/run.js";
 
 const context = {
   api,
@@ -26,6 +28,19 @@ Object.assign(globalThis, {
     } catch (error) {
       return `${error?.stack ?? error}`;
     }
+  },
+
+  /** Runs the stored cases of a file; what is wrong, by case. */
+  async runFile(url) {
+    const files = open(await (await fetch(url)).arrayBuffer());
+    const wrong = {};
+    let worst = 0;
+    for (const file of files) {
+      const verdict = await run(context, file);
+      if (verdict.problems.length > 0) wrong[file.name] = verdict.problems.join("; ");
+      worst = Math.max(worst, verdict.worst);
+    }
+    return { cases: files.length, wrong, worst };
   },
 
   finish: () => context.engine.dispose(),
