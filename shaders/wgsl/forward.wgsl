@@ -116,6 +116,12 @@ fn main(
     }
     for (var t0 = 0u; t0 < length; t0 += BN) {
         var sums: array<array<Sum, TN>, TM>;
+        // As the declaration means already; SwiftShader leaves the sums of the tile before in place.
+        for (var i = 0u; i < TM; i++) {
+            for (var j = 0u; j < TN; j++) {
+                sums[i][j] = Sum();
+            }
+        }
         for (var c0 = 0u; c0 < p.d_stride; c0 += CHUNKS) {
             workgroupBarrier();
             for (var i = local; i < BM * KV; i += THREADS) {

@@ -1,9 +1,13 @@
-// Compiles, and that is the test: the package is an `Api`, and code as users write it type-checks.
+// Compiles, and that is the test: every package is an `Api`, and code as users write it type-checks.
 import type { Api, Corpus, Engine, ResidualCodec, ResidualInput, Scorer, TokensInput, TopK } from "@maxsim/api";
 import * as node from "@maxsim/node";
+import * as web from "@maxsim/web";
+import * as umbrella from "maxsim";
 import { createEngine, type DType, type EngineInfo, MaxSimError } from "@maxsim/node";
 
 node satisfies Api;
+web satisfies Api;
+umbrella satisfies Api;
 const api: Api = node;
 
 export async function corpus(data: Uint16Array, offsets: Uint32Array, query: Float32Array): Promise<TopK> {

@@ -1,0 +1,2 @@
+/** What `maxsim` is in Node. */
+export * from "@maxsim/node";

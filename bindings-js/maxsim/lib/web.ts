@@ -1,0 +1,2 @@
+/** What `maxsim` is in browsers. */
+export * from "@maxsim/web";
