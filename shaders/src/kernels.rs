@@ -170,6 +170,50 @@ pub fn approx(element: Element) -> Variant {
     Variant::portable(&APPROX, &[("ELEMENT", element as u32)])
 }
 
+/// Sums of rows times coefficients: `wgsl/gather.wgsl`.
+pub static GATHER: Kernel = Kernel { name: "gather", bindings: &[Read, Read, Read, Read, Write] };
+
+/// A variant of [`GATHER`] over rows of `element`.
+pub fn gather(element: Element) -> Variant {
+    Variant::portable(&GATHER, &[("ELEMENT", element as u32), ("PARTS", element.parts())])
+}
+
+/// Gradients through the normalisation of rows: `wgsl/jacobian.wgsl`.
+pub static JACOBIAN: Kernel = Kernel { name: "jacobian", bindings: &[Read, Read, Read, Write] };
+
+/// A variant of [`JACOBIAN`] over rows of `element`.
+pub fn jacobian(element: Element) -> Variant {
+    Variant::portable(&JACOBIAN, &[("ELEMENT", element as u32), ("PARTS", element.parts())])
+}
+
+/// Products of f32 matrices: `wgsl/matmul.wgsl`.
+pub static MATMUL: Kernel = Kernel { name: "matmul", bindings: &[Read, Read, Read, Write] };
+
+/// A variant of [`MATMUL`]: A·Bᵀ, or Aᵀ·B if `transposed`.
+pub fn matmul(transposed: bool) -> Variant {
+    Variant::portable(&MATMUL, &[("TRANSPOSED", transposed.into())])
+}
+
+/// Scores that take part in no selection: `wgsl/mask.wgsl`.
+pub static MASK: Kernel = Kernel { name: "mask", bindings: &[Read, Write] };
+/// Centroids of allowed documents: `wgsl/plaid_eligible.wgsl`.
+pub static PLAID_ELIGIBLE: Kernel = Kernel { name: "plaid_eligible", bindings: &[Read, Read, Read, Write] };
+/// Centroids that queries look into: `wgsl/plaid_probed.wgsl`.
+pub static PLAID_PROBED: Kernel =
+    Kernel { name: "plaid_probed", bindings: &[Read, Read, Read, Read, Read, Write] };
+/// Approximate scores of candidates: `wgsl/plaid_approx.wgsl`.
+pub static PLAID_APPROX: Kernel =
+    Kernel { name: "plaid_approx", bindings: &[Read, Read, Read, Read, Read, Read, Write] };
+/// Documents that were selected, as pairs for [`FORWARD`]: `wgsl/plaid_items.wgsl`.
+pub static PLAID_ITEMS: Kernel = Kernel { name: "plaid_items", bindings: &[Read, Read, Write, Write] };
+/// Keys of documents that were scored: `wgsl/plaid_rank.wgsl`.
+pub static PLAID_RANK: Kernel = Kernel { name: "plaid_rank", bindings: &[Read, Write] };
+
+/// The one variant of a kernel without constants.
+pub fn only(kernel: &'static Kernel) -> Variant {
+    Variant::portable(kernel, &[])
+}
+
 /// Every variant that a plan may ask for. Tests validate each of them.
 pub fn all() -> Vec<Variant> {
     let mut all = Vec::new();
@@ -186,5 +230,11 @@ pub fn all() -> Vec<Variant> {
     all.push(topk_merge());
     all.push(residual_norms());
     all.extend([Element::F32, Element::F16].map(approx));
+    for element in [Element::F32, Element::F16, Element::Bf16] {
+        all.extend([gather(element), jacobian(element)]);
+    }
+    all.push(gather(Element::Residual));
+    all.extend([false, true].map(matmul));
+    all.extend([&MASK, &PLAID_ELIGIBLE, &PLAID_PROBED, &PLAID_APPROX, &PLAID_ITEMS, &PLAID_RANK].map(only));
     all
 }

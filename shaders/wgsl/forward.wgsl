@@ -101,6 +101,10 @@ fn main(
         block = q_meta[at];
         seg = q_meta[at + 1u];
     }
+    // A pair that was made on the device and is none, or is another shard's.
+    if (seg == ABSENT) {
+        return;
+    }
     let first_row = q_meta[4u * block];
     let rows = q_meta[4u * block + 1u];
     let start = d_meta[4u * seg];

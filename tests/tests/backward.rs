@@ -6,7 +6,7 @@ use maxsim::{
 use maxsim_testkit::cases::forward::{Case, Family, Params, cases};
 use maxsim_testkit::cases::{Random, Values};
 use maxsim_testkit::compare;
-use maxsim_tests::{cpu_devices as devices, score};
+use maxsim_tests::{devices, score};
 
 /// One gradient per score.
 fn grad_of(op: &Forward<'_>, name: &str) -> Vec<f32> {

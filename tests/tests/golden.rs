@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use maxsim_testkit::fixture::{self, Checks, OPS, Options, Outcome, Report};
-use maxsim_tests::cpu_devices as devices;
+use maxsim_tests::devices;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")

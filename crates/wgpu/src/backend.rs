@@ -8,8 +8,10 @@ use maxsim_core::{
 };
 
 use crate::approx::approx_score;
+use crate::backward::backward;
 use crate::device::{Gpu, WgpuOptions};
 use crate::forward::forward;
+use crate::head::{from_hidden, from_hidden_backward};
 use crate::plan;
 use crate::retrieve::retrieve;
 use crate::rows::Held;
@@ -51,6 +53,9 @@ impl WgpuBackend {
         match op {
             Op::Forward(op) => forward(&self.gpu, op, cancel),
             Op::Retrieve(op) => retrieve(&self.gpu, op, cancel),
+            Op::Backward(op) => backward(&self.gpu, op, cancel),
+            Op::FromHidden(op) => from_hidden(&self.gpu, op, cancel),
+            Op::FromHiddenBackward(op) => from_hidden_backward(&self.gpu, op, cancel),
             Op::ApproxScore(op) => approx_score(&self.gpu, op, cancel),
             other => Err(plan::unsupported(other)),
         }

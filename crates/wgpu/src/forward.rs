@@ -20,19 +20,7 @@ pub(crate) fn forward(gpu: &Arc<Gpu>, op: &Forward<'_>, cancel: &Cancel) -> Resu
     if op.pair_count() == 0 {
         return Ok(Submission::ready(Ok(Output::Scores(scores))));
     }
-    let job = Job::new(gpu, op)?;
-    let mut passes: Vec<(Pending, Placed)> = Vec::new();
-    let groups = job.query_groups(&op.q, usize::MAX)?;
-    let listed = if job.is_list() { by_group(op, &groups) } else { Vec::new() };
-    for (g, range) in groups.into_iter().enumerate() {
-        let mut batch = Batch::new(gpu);
-        let group = job.upload(&mut batch, &op.q, range)?;
-        if job.is_list() {
-            job.list(batch, &group, &listed[g], cancel, &mut passes)?;
-        } else {
-            job.cross(batch, &group, cancel, &mut passes)?;
-        }
-    }
+    let passes = passes(&Job::new(gpu, op)?, op, cancel)?;
     Ok(Submission::pending(Box::pin(async move {
         for (pending, placed) in passes {
             let read = pending.finish().await?;
@@ -40,6 +28,23 @@ pub(crate) fn forward(gpu: &Arc<Gpu>, op: &Forward<'_>, cancel: &Cancel) -> Resu
         }
         Ok(Output::Scores(scores))
     })))
+}
+
+/// Starts the passes of an operator whose documents are on the device.
+pub(crate) fn passes(job: &Job, op: &Forward<'_>, cancel: &Cancel) -> Result<Vec<(Pending, Placed)>> {
+    let mut passes = Vec::new();
+    let groups = job.query_groups(&op.q, usize::MAX)?;
+    let listed = if job.is_list() { by_group(op, &groups) } else { Vec::new() };
+    for (g, range) in groups.into_iter().enumerate() {
+        let mut batch = Batch::new(&job.gpu);
+        let group = job.upload(&mut batch, &op.q, range)?;
+        if job.is_list() {
+            job.list(batch, &group, &listed[g], cancel, &mut passes)?;
+        } else {
+            job.cross(batch, &group, cancel, &mut passes)?;
+        }
+    }
+    Ok(passes)
 }
 
 /// Pairs of every group of queries: (pair, query of the group, document).

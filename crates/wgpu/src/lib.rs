@@ -7,6 +7,7 @@
 //! - `rows`: token batches as they lie on the device.
 //! - `plan`: from an operator and the device's capabilities to variants; pure, so that it can be tested without a device.
 //! - `passes`: queries that meet documents, in submissions of bounded size.
+//! - `gradient`: rows added up by their winners, and the way back through normalisation.
 //! - one file per operator: what is uploaded, which dispatches, how results are put together.
 
 #![cfg_attr(
@@ -16,9 +17,12 @@
 
 mod approx;
 mod backend;
+mod backward;
 mod device;
 mod fault;
 mod forward;
+mod gradient;
+mod head;
 mod memory;
 mod passes;
 mod pipeline;

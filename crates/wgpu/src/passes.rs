@@ -13,7 +13,7 @@ use crate::rows::{Compact, Held, Queries, Shard, query_row_bytes};
 use crate::submit::{Batch, Pending};
 
 /// Bytes of results and scratch of a pass at most; smaller where the device's bindings are.
-const PASS: u64 = 64 << 20;
+pub(crate) const PASS: u64 = 64 << 20;
 
 /// Flags of the kernels `forward` and `forward_sum`.
 const Q_FACTORS: u32 = 1;
@@ -266,6 +266,8 @@ pub(crate) struct Job {
     normalize: bool,
     /// Of documents, by shard.
     factors: Vec<Option<Buffer>>,
+    /// Column of the first document in a cross product's result, and how many columns there are.
+    pub(crate) columns: (usize, usize),
     /// Rows of a document on average, at least 1.
     mean_rows: u64,
     /// Bytes of any one buffer of a pass.
@@ -279,16 +281,28 @@ impl Job {
         let plan = ForwardPlan::new(op, &gpu.caps)?;
         let (opened, normalized) = Opened::new(gpu, &op.d)?;
         let normalize = op.options.normalize;
+        Self::over(gpu, op, plan, opened, [normalize, normalize && !normalized])
+    }
+
+    /// Documents that are on the device; whether queries and documents are to be normalised.
+    pub(crate) fn over(
+        gpu: &Arc<Gpu>,
+        op: &Forward<'_>,
+        plan: ForwardPlan,
+        opened: Opened,
+        [normalize, normalize_documents]: [bool; 2],
+    ) -> Result<Self> {
         let held = opened.held();
         let factors = held
             .shards
             .iter()
-            .map(|shard| shard.factors(gpu, held, normalize && !normalized))
+            .map(|shard| shard.factors(gpu, held, normalize_documents))
             .collect::<Result<_>>()?;
         let mean_rows = op.d.kept().div_ceil(held.count.max(1)).max(1) as u64;
         let most = PASS.min(gpu.caps.max_binding);
         let (gpu, dim, nothing) = (gpu.clone(), op.q.dim(), gpu.scratch(0)?);
-        Ok(Self { gpu, plan, opened, dim, normalize, factors, mean_rows, most, nothing })
+        let columns = (0, held.count);
+        Ok(Self { gpu, plan, opened, dim, normalize, factors, columns, mean_rows, most, nothing })
     }
 
     /// Whether pairs are listed, not a cross product.
@@ -481,8 +495,8 @@ impl Job {
             let pairs = Pairs::Cross {
                 first: group.first,
                 q: group.count(),
-                d,
-                of: documents,
+                d: self.columns.0 + d.start..self.columns.0 + d.end,
+                of: self.columns.1,
                 rows: group.queries.compact.rows(),
                 by_document: self.finish(group) == Finish::Scores,
             };

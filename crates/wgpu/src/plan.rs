@@ -1,6 +1,6 @@
 //! From an operator and a device's capabilities to kernel variants. Pure: nothing here touches a device.
 
-use maxsim_core::{BackendKind, DType, Error, Forward, Op, Pairing, Plan, Result};
+use maxsim_core::{BackendKind, DType, Error, Forward, Op, Pairing, Plan, Result, Tokens};
 use maxsim_shaders::Variant;
 use maxsim_shaders::kernels::{self, Element, TILES, Tile};
 
@@ -37,23 +37,29 @@ pub(crate) struct ForwardPlan {
 }
 
 impl ForwardPlan {
-    /// The plan of `op`; `longest` is the length of its longest query.
-    pub(crate) fn new(op: &Forward<'_>, _caps: &Caps) -> Result<Self> {
+    /// The plan of `op`.
+    pub(crate) fn new(op: &Forward<'_>, caps: &Caps) -> Result<Self> {
+        let element = match op.d.is_residual() {
+            true => Element::Residual,
+            false => element(op.q.dtype(), op.d.dtype(), op.q.dim()),
+        };
         let list = !matches!(op.pairing, Pairing::Cross);
-        let longest = op.q.max_extent();
+        Self::over(&op.q, element, list, op.options.argmax, caps)
+    }
+
+    /// The plan for queries that meet documents stored as `element`.
+    pub(crate) fn over(
+        q: &Tokens<'_>,
+        element: Element,
+        list: bool,
+        argmax: bool,
+        _caps: &Caps,
+    ) -> Result<Self> {
+        let longest = q.max_extent();
         // A cross product fills blocks with rows of several queries.
-        let rows = if list { longest } else { longest.max(op.q.slots()) };
+        let rows = if list { longest } else { longest.max(q.slots()) };
         let tile = TILES.iter().find(|tile| rows <= tile.bm as usize).unwrap_or(&TILES[TILES.len() - 1]);
-        Ok(Self {
-            element: if op.d.is_residual() {
-                Element::Residual
-            } else {
-                element(op.q.dtype(), op.d.dtype(), op.q.dim())
-            },
-            tile,
-            list,
-            argmax: op.options.argmax,
-        })
+        Ok(Self { element, tile, list, argmax })
     }
 
     /// The kernel that meets documents.
@@ -87,6 +93,10 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
         Op::Forward(op) => ("forward", Some(op)),
         Op::Retrieve(op) => ("retrieve", Some(&op.forward)),
         Op::ApproxScore(_) => ("approx", None),
+        Op::PlaidSearch(_) => ("plaid_search", None),
+        Op::FromHidden(_) => ("from_hidden", None),
+        Op::FromHiddenBackward(_) => ("from_hidden_backward", None),
+        Op::Backward(op) => ("backward", Some(&op.forward)),
         other => return Err(unsupported(other)),
     };
     let mut choices = Vec::new();

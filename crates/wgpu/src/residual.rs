@@ -46,51 +46,70 @@ pub(crate) fn upload_codec(gpu: &Gpu, codec: &Codec<'_>, resident: bool) -> Resu
     Ok(buffer)
 }
 
+/// How residual rows are written.
+#[derive(Clone, Copy)]
+pub(crate) struct RowWriter {
+    /// Bytes of a row on the device.
+    pub(crate) stride: usize,
+    /// Bytes of its buckets.
+    width: usize,
+    /// Whether the first field of a byte lies in its lowest bits, as it does on the device.
+    natural: bool,
+    /// f32 vectors of a decoded row.
+    vectors: u32,
+}
+
+impl RowWriter {
+    pub(crate) fn new(codec: &Codec<'_>) -> Self {
+        let width = codec.residual_bytes();
+        Self {
+            stride: 4 * HEAD + width.next_multiple_of(4),
+            width,
+            natural: codec.layout() == ResidualLayout::Lik,
+            vectors: codec.dim().div_ceil(4) as u32,
+        }
+    }
+
+    /// Appends a row.
+    pub(crate) fn push(&self, stage: &mut Stage<'_>, code: u32, inverse_norm: f32, buckets: &[u8]) {
+        stage.push(|staged| {
+            staged.extend_from_slice(bytemuck::cast_slice(&[code, inverse_norm.to_bits()]));
+            staged.extend(buckets.iter().map(|byte| if self.natural { *byte } else { byte.reverse_bits() }));
+            staged.resize(staged.len() + self.stride - 4 * HEAD - self.width, 0);
+        });
+    }
+
+    /// Rows that were written, as documents; `normed`: with their inverse norms.
+    pub(crate) fn documents(&self, mut held: Held, codec: &Buffer, normed: bool) -> Held {
+        held.stride = self.vectors;
+        if normed {
+            held.shards.iter_mut().for_each(|shard| shard.norms = Mutex::new(Some(codec.clone())));
+        }
+        held.bytes += codec.raw().size();
+        held.codec = Some(codec.clone());
+        held
+    }
+}
+
 impl Held {
     /// Uploads residual documents; `resident` for those that stay.
     pub(crate) fn upload_residual(gpu: &Gpu, residual: &Residual<'_>, resident: bool) -> Result<Self> {
         let codec = upload_codec(gpu, residual.codec(), resident)?;
-        Self::with_codec(gpu, residual, &codec, resident, SEGMENT)
-    }
-
-    /// Uploads residual documents whose codec is there already; `longest`: rows of a segment.
-    pub(crate) fn with_codec(
-        gpu: &Gpu,
-        residual: &Residual<'_>,
-        codec: &Buffer,
-        resident: bool,
-        longest: u32,
-    ) -> Result<Self> {
         let compact = Compact::of(residual.sequences());
-        let width = residual.codec().residual_bytes();
-        let stride = 4 * HEAD + width.next_multiple_of(4);
-        let natural = residual.codec().layout() == ResidualLayout::Lik;
-        let rows = Rows { compact: &compact, stride, resident, longest };
-        let mut held = Self::shared_out(gpu, &rows, |range, to| {
+        let writer = RowWriter::new(residual.codec());
+        let rows = Rows { compact: &compact, stride: writer.stride, widest: 0, resident, longest: SEGMENT };
+        let held = Self::shared_out(gpu, &rows, |range, to| {
             let mut stage = Stage::new(gpu, to);
             compact.each_run(range, |rows| {
                 for row in rows {
                     let inverse = residual.inv_norms().map_or(1.0, |norms| norms.get(row));
-                    let head = [residual.codes()[row], inverse.to_bits()];
-                    stage.push(|staged| {
-                        staged.extend_from_slice(bytemuck::cast_slice(&head));
-                        let buckets = residual.residual(row).iter();
-                        // The first field in the lowest bits, whatever the layout.
-                        staged.extend(buckets.map(|byte| if natural { *byte } else { byte.reverse_bits() }));
-                        staged.resize(staged.len() + stride - 4 * HEAD - width, 0);
-                    });
+                    writer.push(&mut stage, residual.codes()[row], inverse, residual.residual(row));
                 }
             });
             stage.flush();
             None
         })?;
-        held.stride = residual.codec().dim().div_ceil(4) as u32;
-        if residual.inv_norms().is_some() {
-            held.shards.iter_mut().for_each(|shard| shard.norms = Mutex::new(Some(codec.clone())));
-        }
-        held.bytes += codec.raw().size();
-        held.codec = Some(codec.clone());
-        Ok(held)
+        Ok(writer.documents(held, &codec, residual.inv_norms().is_some()))
     }
 }
 

@@ -65,9 +65,20 @@ impl Compact {
         Self { offsets, runs, slots }
     }
 
+    /// Sequences behind one another, whose rows all count.
+    pub(crate) fn packed(offsets: Vec<u32>) -> Self {
+        let rows = offsets[offsets.len() - 1];
+        Self { offsets, runs: vec![(0, rows)], slots: None }
+    }
+
     /// Rows of all sequences.
     pub(crate) fn rows(&self) -> usize {
         self.offsets[self.offsets.len() - 1] as usize
+    }
+
+    /// The caller's row of every row of ours.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.runs.iter().flat_map(|&(first, rows)| first..first + rows)
     }
 
     /// Calls `each` with the runs of the caller's rows that `range` of ours lies in.
@@ -199,12 +210,22 @@ pub(crate) struct Held {
 impl Held {
     /// Uploads `tokens`; `resident` for documents that stay.
     pub(crate) fn upload(gpu: &Gpu, tokens: &Tokens<'_>, resident: bool) -> Result<Self> {
-        let compact = Compact::of(tokens.sequences());
+        Self::upload_compact(gpu, tokens, &Compact::of(tokens.sequences()), resident, 0)
+    }
+
+    /// The same for rows that are known already, in shards that fit a binding with `widest` bytes per row, too.
+    pub(crate) fn upload_compact(
+        gpu: &Gpu,
+        tokens: &Tokens<'_>,
+        compact: &Compact,
+        resident: bool,
+        widest: usize,
+    ) -> Result<Self> {
         let stride = row_bytes(tokens.dtype(), tokens.dim(), 16);
-        let rows = Rows { compact: &compact, stride, resident, longest: SEGMENT };
+        let rows = Rows { compact, stride, widest, resident, longest: SEGMENT };
         let held = Self::shared_out(gpu, &rows, |range, to| {
-            write_rows(gpu, tokens.data(), tokens.dim(), &compact, range.clone(), stride, to);
-            scales_of(tokens.scales(), &compact, range)
+            write_rows(gpu, tokens.data(), tokens.dim(), compact, range.clone(), stride, to);
+            scales_of(tokens.scales(), compact, range)
         })?;
         Ok(Self { dtype: tokens.dtype(), stride: stride as u32 / 16, ..held })
     }
@@ -215,9 +236,9 @@ impl Held {
         rows: &Rows<'_>,
         mut write: impl FnMut(Range<usize>, &Buffer) -> Option<Vec<f32>>,
     ) -> Result<Self> {
-        let Rows { compact, stride, resident, longest } = *rows;
+        let Rows { compact, stride, widest, resident, longest } = *rows;
         // Slots and factors are smaller than rows; so are segments, unless documents are empty.
-        let most_rows = gpu.caps.max_binding / stride.max(32) as u64;
+        let most_rows = gpu.caps.max_binding / stride.max(widest).max(32) as u64;
         let most_segments = gpu.caps.max_binding / 32;
         if most_rows == 0 || most_segments == 0 {
             return Err(Error::Limit {
@@ -304,10 +325,47 @@ pub(crate) struct Rows<'a> {
     pub(crate) compact: &'a Compact,
     /// Bytes of a row.
     pub(crate) stride: usize,
+    /// Bytes per row of the largest other buffer that goes with them.
+    pub(crate) widest: usize,
     /// Whether they stay after the call.
     pub(crate) resident: bool,
     /// Rows of a segment at most.
     pub(crate) longest: u32,
+}
+
+impl Held {
+    /// The same documents with f32 rows of `stride` 16-byte vectors, those that `rows` makes of every shard's.
+    pub(crate) fn replaced(
+        self,
+        stride: u32,
+        mut rows: impl FnMut(&Shard, &Self) -> Result<Buffer>,
+    ) -> Result<Self> {
+        let made = self.shards.iter().map(|shard| rows(shard, &self)).collect::<Result<Vec<_>>>()?;
+        let replace =
+            |(shard, rows): (Shard, Buffer)| Shard { rows, scales: None, norms: Mutex::default(), ..shard };
+        let shards = self.shards.into_iter().zip(made).map(replace).collect();
+        Ok(Self { shards, dtype: DType::F32, stride, codec: None, ..self })
+    }
+}
+
+/// f32 rows of `wide_stride` vectors (WIDEN), or factors that normalise rows: one run of the kernel `rows`.
+pub(crate) fn prepare(
+    batch: &mut Batch,
+    dtype: DType,
+    stored_rows: &Buffer,
+    params: &RowsParams,
+    to: &Buffer,
+    norm: bool,
+) -> Result<()> {
+    let (scales, unused) = (batch.gpu().scratch(0)?, batch.gpu().scratch(0)?);
+    let (wide, factors) = if norm { (&unused, to) } else { (to, &unused) };
+    let buffers = [stored_rows, &scales, wide, factors];
+    batch.dispatch(
+        &kernels::rows(stored(dtype), !norm, norm),
+        params,
+        &buffers,
+        row_groups(params.rows as usize),
+    )
 }
 
 /// Rows of one shard, before they are uploaded.
@@ -371,11 +429,11 @@ impl Layout {
 /// Parameters of the kernel `rows`.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct RowsParams {
-    rows: u32,
-    stride: u32,
-    wide_stride: u32,
-    scaled: u32,
+pub(crate) struct RowsParams {
+    pub(crate) rows: u32,
+    pub(crate) stride: u32,
+    pub(crate) wide_stride: u32,
+    pub(crate) scaled: u32,
 }
 
 /// Workgroups of the kernel `rows`.

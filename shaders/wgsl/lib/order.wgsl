@@ -4,6 +4,8 @@
 // Keys at or below this are no winners: -inf, and NaN of either sign.
 const NO_WINNER: i32 = -2139095041; // key of -inf
 const INFINITY_BITS: u32 = 0x7f800000u;
+// Bits of a score that is none, and the key by which selections sort it: behind everything.
+const ABSENT: u32 = 0xffffffffu;
 
 fn key_of(similarity: f32) -> i32 {
     let bits = bitcast<i32>(similarity);
