@@ -14,8 +14,8 @@ struct Params {
     c_stride: u32,  // elements per row of the result
     a_start: u32,   // first vector of A
     flags: u32,     // 1: there is a bias, 2: add to what is there
-    unused0: u32,
-    unused1: u32,
+    b_start: u32,   // first vector of B
+    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -65,7 +65,7 @@ fn main(
                 left = a[p.a_start + k * p.a_stride + i0 / 4u + x];
             }
             if (j0 / 4u + x < max(p.b_stride, 1u)) {
-                right = b[k * p.b_stride + j0 / 4u + x];
+                right = b[p.b_start + k * p.b_stride + j0 / 4u + x];
             }
         }
         tile[local] = left;
@@ -89,7 +89,7 @@ fn main(
                 left = a[p.a_start + (i0 + r) * p.a_stride + v];
             }
             if (j0 + r < p.n) {
-                right = b[(j0 + r) * p.b_stride + v];
+                right = b[p.b_start + (j0 + r) * p.b_stride + v];
             }
         }
         tile[r * STRIDE + local % KV] = left;

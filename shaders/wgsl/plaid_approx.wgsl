@@ -31,7 +31,7 @@ const THREADS: u32 = 32u;
 var<workgroup> found: atomic<u32>;
 var<workgroup> contributions: array<f32, THREADS>;
 
-fn set(at: u32, bit: u32) -> bool {
+fn is_set(at: u32, bit: u32) -> bool {
     return ((bits[at + bit / 32u] >> (bit % 32u)) & 1u) != 0u;
 }
 
@@ -54,9 +54,9 @@ fn main(
         atomicStore(&found, 0u);
     }
     workgroupBarrier();
-    if ((p.flags & 2u) == 0u || set(0u, document)) {
+    if ((p.flags & 2u) == 0u || is_set(0u, document)) {
         for (var t = start + local; t < end; t += THREADS) {
-            if (set(p.probed_at + query * p.words, codes[t])) {
+            if (is_set(p.probed_at + query * p.words, codes[t])) {
                 atomicStore(&found, 1u);
                 break;
             }

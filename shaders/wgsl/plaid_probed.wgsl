@@ -11,7 +11,7 @@ struct Params {
     threshold: f32, // for a centroid's best similarity
     words: u32,     // of bits per query
     queries: u32,
-    unused: u32,
+    probed_at: u32, // where `bits` hold the probed centroids, query by query
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,7 +22,7 @@ struct Params {
 // First token of every query and the end, then the query of every token.
 @group(0) @binding(4) var<storage, read> q_meta: array<u32>;
 @group(0) @binding(5) var<storage, read> q_factors: array<f32>;
-@group(0) @binding(6) var<storage, read_write> probed: array<atomic<u32>>;
+@group(0) @binding(6) var<storage, read_write> bits: array<atomic<u32>>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -47,6 +47,6 @@ fn main(
         }
     }
     if (worth) {
-        atomicOr(&probed[query * p.words + centroid / 32u], 1u << (centroid % 32u));
+        atomicOr(&bits[p.probed_at + query * p.words + centroid / 32u], 1u << (centroid % 32u));
     }
 }

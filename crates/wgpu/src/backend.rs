@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use maxsim_core::{
-    Backend, BackendInfo, BackendKind, Cancel, Documents, Op, Plan, Resident, ResidentMeta, Result,
-    Submission,
+    Backend, BackendInfo, BackendKind, Cancel, Codec, Documents, IndexMeta, Op, Plan, Resident,
+    ResidentIndex, ResidentMeta, Result, Submission, plaid::Segment,
 };
 
 use crate::approx::approx_score;
@@ -12,6 +12,7 @@ use crate::backward::backward;
 use crate::device::{Gpu, WgpuOptions};
 use crate::forward::forward;
 use crate::head::{from_hidden, from_hidden_backward};
+use crate::plaid::{Index, plaid_search};
 use crate::plan;
 use crate::retrieve::retrieve;
 use crate::rows::Held;
@@ -56,6 +57,7 @@ impl WgpuBackend {
             Op::Backward(op) => backward(&self.gpu, op, cancel),
             Op::FromHidden(op) => from_hidden(&self.gpu, op, cancel),
             Op::FromHiddenBackward(op) => from_hidden_backward(&self.gpu, op, cancel),
+            Op::PlaidSearch(op) => plaid_search(&self.gpu, op, cancel),
             Op::ApproxScore(op) => approx_score(&self.gpu, op, cancel),
             other => Err(plan::unsupported(other)),
         }
@@ -88,6 +90,14 @@ impl Backend for WgpuBackend {
         let mut meta = ResidentMeta::of(documents, BackendKind::Wgpu, normalized);
         meta.bytes = held.bytes;
         Ok(Resident::new(meta, held))
+    }
+
+    fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {
+        self.gpu.faults.check_lost()?;
+        let index = Index::upload(&self.gpu, codec, segments, true)?;
+        let mut meta = IndexMeta::of(codec, segments, BackendKind::Wgpu);
+        meta.bytes = index.held.bytes;
+        Ok(ResidentIndex::new(meta, Arc::new(index)))
     }
 
     fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {

@@ -134,7 +134,7 @@ impl Job {
         let (q, d) = (&self.q, &self.d);
         let mut batch = Batch::new(&self.gpu);
         let to_q = |emit: &mut dyn FnMut(u32, u32, f32)| {
-            winners.each(&q.places, &d.places, |q, d, g| emit(q, d, g));
+            winners.each(&q.places, &d.places, emit);
         };
         let to_d = |emit: &mut dyn FnMut(u32, u32, f32)| {
             winners.each(&q.places, &d.places, |q, d, g| emit(d, q, g));

@@ -8,52 +8,18 @@ use maxsim_core::{
     Cancel, DType, Error, Forward, FromHidden, FromHiddenBackward, Gradients, HeadGradients, Output, Pairing,
     Result, Scores, Submission,
 };
-use maxsim_shaders::kernels::{self, Element};
+use maxsim_shaders::kernels::Element;
 
 use crate::backward::{Operand, winners_of};
 use crate::device::Gpu;
 use crate::forward::passes;
 use crate::gradient::{Contributions, Gathered, Source, Sums, Winners, sums, through_norm};
+use crate::matmul::{ADD, BIAS, MatmulParams, matmul};
 use crate::memory::Buffer;
 use crate::passes::{Job, Opened, PASS};
 use crate::plan::{ForwardPlan, stored};
 use crate::rows::{Compact, Held, RowsParams, prepare};
 use crate::submit::Batch;
-
-/// Parameters of the kernel `matmul`.
-#[repr(C)]
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-struct MatmulParams {
-    work: u32,
-    columns: u32,
-    m: u32,
-    n: u32,
-    k: u32,
-    a_stride: u32,
-    b_stride: u32,
-    c_stride: u32,
-    a_start: u32,
-    flags: u32,
-    unused: [u32; 2],
-}
-
-/// There is a bias.
-const BIAS: u32 = 1;
-/// The product is added to what is there.
-const ADD: u32 = 2;
-
-/// Records one run of the kernel `matmul` of `params.m` by `params.n`.
-fn matmul(
-    batch: &mut Batch,
-    transposed: bool,
-    params: MatmulParams,
-    [a, b, bias, c]: [&Buffer; 4],
-) -> Result<()> {
-    let columns = params.n.div_ceil(64);
-    let work = params.m.div_ceil(64) * columns;
-    let params = MatmulParams { work, columns, ..params };
-    batch.dispatch(&kernels::matmul(transposed), &params, &[a, b, bias, c], work as usize)
-}
 
 /// `W` and `b` on the device, as f32 and padded with zeros to vectors of four both ways.
 struct Projection {
@@ -119,7 +85,7 @@ impl Projection {
             b_stride: hidden_width,
             c_stride: 4 * width,
             flags: if self.has_bias { BIAS } else { 0 },
-            ..MatmulParams::default()
+            ..Default::default()
         };
         matmul(batch, false, params, [hidden, &self.w, &self.bias, &out])?;
         Ok(out)
@@ -151,7 +117,8 @@ pub(crate) fn from_hidden(gpu: &Arc<Gpu>, op: &FromHidden<'_>, cancel: &Cancel) 
         forward.pairing = Pairing::Cross;
         let plan = ForwardPlan { element: Element::F32, ..ForwardPlan::new(&forward, &gpu.caps)? };
         // Queries come normalised; the option is about projected document tokens.
-        let mut job = Job::over(gpu, &forward, plan, Opened::Own(held), [false, op.options.normalize])?;
+        let mut job =
+            Job::over(gpu, plan, Opened::Own(held), (op.q.dim(), h.kept()), [false, op.options.normalize])?;
         job.columns = (first, documents);
         all.extend(passes(&job, &forward, cancel)?);
         first = slab.end;
@@ -303,7 +270,7 @@ impl HeadJob {
         let (width, hidden_width) = projection.widths();
         let mut batch = Batch::new(gpu);
         let to_q = |emit: &mut dyn FnMut(u32, u32, f32)| {
-            winners.each(&q.places, &h.places, |q, h, g| emit(q, h, g));
+            winners.each(&q.places, &h.places, emit);
         };
         let to_h = |emit: &mut dyn FnMut(u32, u32, f32)| {
             winners.each(&q.places, &h.places, |q, h, g| emit(h, q, g));
@@ -347,7 +314,7 @@ impl HeadJob {
                     a_stride: width,
                     b_stride: width,
                     c_stride: 4 * hidden_width,
-                    ..MatmulParams::default()
+                    ..Default::default()
                 };
                 matmul(&mut batch, false, params, [&grads.values, transposed, &nothing, &out])?;
                 hidden_grads.push((out, bytes));
@@ -391,7 +358,7 @@ impl HeadJob {
             k: grads.rows.len() as u32,
             a_stride: grads.width,
             flags: ADD,
-            ..MatmulParams::default()
+            ..Default::default()
         };
         if self.wants.w {
             let n = self.projection.d_model as u32;

@@ -8,6 +8,7 @@ use maxsim_shaders::kernels::{self, Element};
 
 use crate::device::Gpu;
 use crate::memory::Buffer;
+use crate::plaid::Index;
 use crate::plan::ForwardPlan;
 use crate::rows::{Compact, Held, Queries, Shard, query_row_bytes};
 use crate::submit::{Batch, Pending};
@@ -64,10 +65,25 @@ struct SumParams {
     unused: [u32; 2],
 }
 
+/// Parameters of the kernel `plaid_items`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct ItemsParams {
+    work: u32,
+    width: u32,
+    first: u32,
+    documents: u32,
+    blocks_at: u32,
+    items_at: u32,
+    offsets_at: u32,
+    records: u32,
+}
+
 /// Documents of an operator on the device: held since an upload, or for this call.
 pub(crate) enum Opened {
     Held(Resident),
     Own(Held),
+    Index(Arc<Index>),
 }
 
 impl Opened {
@@ -93,13 +109,14 @@ impl Opened {
         match self {
             Self::Held(resident) => resident.handle().expect("checked when it was opened"),
             Self::Own(held) => held,
+            Self::Index(index) => &index.held,
         }
     }
 }
 
 /// Consecutive queries on the device, in blocks of rows.
 pub(crate) struct QueryGroup {
-    queries: Queries,
+    pub(crate) queries: Queries,
     /// First of them in the operator.
     first: usize,
     /// Blocks of (first row, rows, first query, queries).
@@ -281,15 +298,15 @@ impl Job {
         let plan = ForwardPlan::new(op, &gpu.caps)?;
         let (opened, normalized) = Opened::new(gpu, &op.d)?;
         let normalize = op.options.normalize;
-        Self::over(gpu, op, plan, opened, [normalize, normalize && !normalized])
+        Self::over(gpu, plan, opened, (op.q.dim(), op.d.kept()), [normalize, normalize && !normalized])
     }
 
-    /// Documents that are on the device; whether queries and documents are to be normalised.
+    /// Documents that are on the device, of so many dimensions and tokens; whether queries and documents are to be normalised.
     pub(crate) fn over(
         gpu: &Arc<Gpu>,
-        op: &Forward<'_>,
         plan: ForwardPlan,
         opened: Opened,
+        (dim, tokens): (usize, usize),
         [normalize, normalize_documents]: [bool; 2],
     ) -> Result<Self> {
         let held = opened.held();
@@ -298,9 +315,9 @@ impl Job {
             .iter()
             .map(|shard| shard.factors(gpu, held, normalize_documents))
             .collect::<Result<_>>()?;
-        let mean_rows = op.d.kept().div_ceil(held.count.max(1)).max(1) as u64;
+        let mean_rows = tokens.div_ceil(held.count.max(1)).max(1) as u64;
         let most = PASS.min(gpu.caps.max_binding);
-        let (gpu, dim, nothing) = (gpu.clone(), op.q.dim(), gpu.scratch(0)?);
+        let (gpu, nothing) = (gpu.clone(), gpu.scratch(0)?);
         let columns = (0, held.count);
         Ok(Self { gpu, plan, opened, dim, normalize, factors, columns, mean_rows, most, nothing })
     }
@@ -630,5 +647,63 @@ impl Job {
         };
         self.read(&mut batch, &scored);
         Ok((batch.submit()?, Placed { pairs: Pairs::List(placed), compact: compact.clone() }))
+    }
+
+    /// Words of a query's pairs when `width` documents are chosen for it.
+    pub(crate) fn chosen_words(&self, rows: usize, width: usize) -> usize {
+        let blocks = rows.div_ceil(self.plan.tile.bm as usize).max(1);
+        width * (4 * blocks * self.held().shards.len()).max(8).max(rows)
+    }
+
+    /// Records in `batch` the scores of documents that a selection on the device left: `width` for every query of `group`, where
+    /// keys are not ABSENT. `[queries, width]`; what is absent has no score.
+    pub(crate) fn chosen(
+        &self,
+        batch: &mut Batch,
+        group: &QueryGroup,
+        [keys, documents]: [&Buffer; 2],
+        width: usize,
+    ) -> Result<Buffer> {
+        let (held, finish) = (self.held(), self.finish(group));
+        let work = group.count() * width;
+        let (head, offsets_at, blocks_at) = group.meta(&group.first_block);
+        let items = width * group.blocks.len() / 4;
+        let items_at = head.len();
+        let meta = self.gpu.scratch(4 * (items_at + 4 * items * held.shards.len()) as u64)?;
+        self.gpu.queue.write_buffer(meta.raw(), 0, bytemuck::cast_slice(&head));
+        let maxima = if finish == Finish::Rows { width * group.queries.compact.rows() } else { 0 };
+        let records = self.gpu.scratch(if finish == Finish::Rows { 32 * work as u64 } else { 0 })?;
+        let scores = self.gpu.scratch(4 * work as u64)?;
+        let winners = self.gpu.scratch(0)?;
+        let values =
+            if finish == Finish::Rows { self.gpu.scratch(4 * maxima as u64)? } else { scores.clone() };
+        let mut first = 0;
+        for (s, shard) in held.shards.iter().enumerate() {
+            let end = held.shards.get(s + 1).map_or(held.count, |next| next.first_segment);
+            let at = (items_at + 4 * items * s) as u32;
+            let params = ItemsParams {
+                work: work as u32,
+                width: width as u32,
+                first: first as u32,
+                documents: (end - first) as u32,
+                blocks_at,
+                items_at: at,
+                offsets_at,
+                records: (finish == Finish::Rows).into(),
+            };
+            first = end;
+            let buffers = [keys, documents, &meta, &records];
+            batch.dispatch(&kernels::only(&kernels::PLAID_ITEMS), &params, &buffers, work.div_ceil(64))?;
+            let params = ForwardParams { work: items as u32, offsets_at, items_at: at, ..self.params(group) };
+            self.dispatch(batch, group, shard, finish, params, &meta, &values, &winners)?;
+        }
+        if finish == Finish::Rows {
+            let flags = if group.queries.factors.is_some() { Q_FACTORS } else { 0 };
+            let params = SumParams { work: work as u32, flags, unused: [0; 2] };
+            let factors = group.queries.factors.as_ref().unwrap_or(&self.nothing);
+            let buffers = [&records, &values, &self.nothing, factors, &scores, &winners];
+            batch.dispatch(&kernels::forward_sum(false), &params, &buffers, work)?;
+        }
+        Ok(scores)
     }
 }

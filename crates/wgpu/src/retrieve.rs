@@ -43,9 +43,9 @@ struct MergeParams {
 }
 
 /// Sorted candidates on the device: `runs` of `length` for every query.
-struct Runs {
-    keys: Buffer,
-    indices: Buffer,
+pub(crate) struct Runs {
+    pub(crate) keys: Buffer,
+    pub(crate) indices: Buffer,
     runs: usize,
     length: usize,
 }
@@ -58,11 +58,11 @@ struct Place {
 }
 
 /// Selection for the queries of a group.
-struct Selection<'a> {
-    gpu: &'a Arc<Gpu>,
-    queries: usize,
-    width: usize,
-    largest: bool,
+pub(crate) struct Selection<'a> {
+    pub(crate) gpu: &'a Arc<Gpu>,
+    pub(crate) queries: usize,
+    pub(crate) width: usize,
+    pub(crate) largest: bool,
 }
 
 impl Selection<'_> {
@@ -125,9 +125,31 @@ impl Selection<'_> {
     }
 
     /// One run of the best of the scores of `documents` documents from `first` on.
-    fn best(&self, batch: &mut Batch, scores: &Buffer, first: usize, documents: usize) -> Result<Runs> {
+    pub(crate) fn best(
+        &self,
+        batch: &mut Batch,
+        scores: &Buffer,
+        first: usize,
+        documents: usize,
+    ) -> Result<Runs> {
         let nothing = self.gpu.scratch(0)?;
-        let mut runs = self.sort(batch, documents, [scores, &nothing], Some(first))?;
+        let runs = self.sort(batch, documents, [scores, &nothing], Some(first))?;
+        self.united(batch, runs)
+    }
+
+    /// The same of `candidates` candidates that have keys, with their indices.
+    pub(crate) fn best_keys(
+        &self,
+        batch: &mut Batch,
+        candidates: usize,
+        keys_and_indices: [&Buffer; 2],
+    ) -> Result<Runs> {
+        let runs = self.sort(batch, candidates, keys_and_indices, None)?;
+        self.united(batch, runs)
+    }
+
+    /// One run of what is best in all of them.
+    fn united(&self, batch: &mut Batch, mut runs: Runs) -> Result<Runs> {
         while runs.runs > 1 {
             runs = if self.width <= SORT_AGAIN {
                 self.sort(batch, runs.runs * runs.length, [&runs.keys, &runs.indices], None)?
@@ -143,7 +165,7 @@ impl Selection<'_> {
     }
 
     /// The best of `so_far` and of `run`, as a run of the full width.
-    fn with(&self, batch: &mut Batch, so_far: Option<Runs>, run: Runs) -> Result<Runs> {
+    pub(crate) fn with(&self, batch: &mut Batch, so_far: Option<Runs>, run: Runs) -> Result<Runs> {
         let width = self.width;
         let alone = Place { stride: width, start: 0 };
         if so_far.is_none() && run.length == width {
@@ -168,7 +190,7 @@ impl Selection<'_> {
 }
 
 /// The score that a key of the kernel `topk_sort` stands for.
-fn score_of(key: u32, largest: bool) -> f32 {
+pub(crate) fn score_of(key: u32, largest: bool) -> f32 {
     let ascending = if largest { !key } else { key };
     f32::from_bits(if ascending >= 1 << 31 { ascending ^ (1 << 31) } else { !ascending })
 }

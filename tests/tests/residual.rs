@@ -1,12 +1,13 @@
-//! Residual documents on every CPU level, in f32 and as integers, against the float64 oracle.
+//! Residual documents on every device, in f32 and as integers, against the float64 oracle.
 
-use maxsim_core::{
+use maxsim::{
     Codec, DType, DataBuf, Documents, Forward, Op, Options, Output, Precision, Residual, ResidualLayout,
     RetrieveOptions, Scales, Scores, TensorRef, Tokens, f16, oracle,
 };
 use maxsim_testkit::cases::Random;
-use maxsim_testkit::devices::{Device, cpus as devices};
+use maxsim_testkit::devices::Device;
 use maxsim_testkit::{compare, tolerance};
+use maxsim_tests::{cpu_devices, devices};
 
 /// Documents that own their parts.
 struct Stored {
@@ -107,7 +108,7 @@ fn check(op: &Forward<'_>, context: &str) {
     let exact = oracle::forward(op);
     let t = tolerance::residual(op.q.dtype(), op.options.precision, op.q.dim());
     for device in devices() {
-        compare::forward(op, &scores(&device, op), &exact, t, false)
+        compare::forward(op, &scores(device, op), &exact, t, false)
             .assert(format!("{} {context} {:?}", device.name, op.options));
     }
 }
@@ -164,7 +165,7 @@ fn pairings_long_queries_and_other_types() {
                 );
                 let one = Tokens::padded(q.as_ref(), &[3, len, dim]).unwrap();
                 let mut grouped = Forward::maxsim(one, stored.documents(), options);
-                grouped.pairing = maxsim_core::Pairing::Grouped { k: 2 };
+                grouped.pairing = maxsim::Pairing::Grouped { k: 2 };
                 check(&grouped, &context);
             }
         }
@@ -197,12 +198,12 @@ fn the_same_bits_however_documents_are_grouped() {
             let tokens = |i: std::ops::Range<usize>| {
                 Tokens::padded(&q[i.start * 40 * dim..i.end * 40 * dim], &[i.len(), 40, dim]).unwrap()
             };
-            let all = scores(&device, &Forward::maxsim(tokens(0..4), stored.documents(), scoring));
+            let all = scores(device, &Forward::maxsim(tokens(0..4), stored.documents(), scoring));
             let resident = device.engine.residual_corpus(stored.documents()).unwrap();
             let held = resident.score(tokens(0..4), scoring).unwrap();
             compare::same_bits("resident", &all.shape, &held.values, &all.values).assert(&device.name);
             for i in 0..4 {
-                let one = scores(&device, &Forward::maxsim(tokens(i..i + 1), stored.documents(), scoring));
+                let one = scores(device, &Forward::maxsim(tokens(i..i + 1), stored.documents(), scoring));
                 let expected = &all.values[i * count..(i + 1) * count];
                 compare::same_bits("one query", &[count], &one.values, expected).assert(&device.name);
             }
@@ -210,7 +211,7 @@ fn the_same_bits_however_documents_are_grouped() {
             let op = Forward::score_pairs(tokens(0..4), stored.documents(), &qi, &di, scoring).unwrap();
             let expected: Vec<f32> =
                 qi.iter().zip(&di).map(|(&i, &j)| all.values[i as usize * count + j as usize]).collect();
-            compare::same_bits("pairs", &[50], &scores(&device, &op).values, &expected).assert(&device.name);
+            compare::same_bits("pairs", &[50], &scores(device, &op).values, &expected).assert(&device.name);
             let documents = Documents::from(stored.documents());
             for chunk in [None, Some(1), Some(7)] {
                 let options = RetrieveOptions { chunk, scoring, ..RetrieveOptions::top_k(9) };
@@ -245,7 +246,7 @@ fn integer_error_stays_below_the_stated_bound() {
             let op = Forward::maxsim(tokens, stored.documents(), options(normalize, Precision::Int8));
             let exact = oracle::forward(&op);
             for device in devices() {
-                let got = scores(&device, &op);
+                let got = scores(device, &op);
                 for (pair, (&got, &exact)) in got.values.iter().zip(&exact.values).enumerate() {
                     let (i, j) = op.pair(pair);
                     let row = &q[i * dim..(i + 1) * dim];
@@ -329,7 +330,7 @@ fn the_two_layouts_are_byte_reversals() {
         for precision in [Precision::Exact, Precision::Int8] {
             for device in devices() {
                 let options = options(true, precision);
-                let expected = scores(&device, &Forward::maxsim(tokens(), plaid.documents(), options));
+                let expected = scores(device, &Forward::maxsim(tokens(), plaid.documents(), options));
                 let lik = Stored {
                     layout: ResidualLayout::Lik,
                     residuals: plaid.residuals.iter().map(|b| b.reverse_bits()).collect(),
@@ -340,7 +341,7 @@ fn the_two_layouts_are_byte_reversals() {
                     inv_norms: None,
                     ..plaid
                 };
-                let got = scores(&device, &Forward::maxsim(tokens(), lik.documents(), options));
+                let got = scores(device, &Forward::maxsim(tokens(), lik.documents(), options));
                 compare::same_bits("layouts", &got.shape, &got.values, &expected.values).assert(&device.name);
             }
         }
@@ -370,7 +371,7 @@ fn buckets_of_the_reference_example() {
             for (precision, allowed) in [(Precision::Exact, 0.0), (Precision::Int8, 0.02)] {
                 let row = Tokens::padded(&q[k * 8..(k + 1) * 8], &[1, 1, 8]).unwrap();
                 let op = Forward::maxsim(row, stored.documents(), options(false, precision));
-                let got = scores(&device, &op).values[0];
+                let got = scores(device, &op).values[0];
                 assert!((got - bucket).abs() <= allowed, "{} {k}: {got}, {bucket}", device.name);
             }
         }
@@ -388,7 +389,7 @@ fn what_int8_takes_and_what_runs_is_said() {
     let ints = Tokens::padded(ints.as_ref(), &[1, 2, 16]).unwrap();
     let ints = ints.with_scales(Scales::PerTensor(1.0)).unwrap();
     let int8 = options(false, Precision::Int8);
-    for device in devices() {
+    for device in cpu_devices() {
         let level = device.engine.info().level.clone();
         let explain = |op: Forward<'_>| device.engine.explain(&Op::Forward(op)).map(|plan| plan.kernel);
         let residual = |precision| Forward::maxsim(q.clone(), stored.documents(), options(true, precision));

@@ -1,9 +1,9 @@
-//! `plaid_approx_score` on every CPU level against the float64 oracle.
+//! `plaid_approx_score` on every device against the float64 oracle.
 
-use maxsim_core::{ApproxScore, DType, DataBuf, TensorRef, oracle};
+use maxsim::{ApproxScore, DType, DataBuf, TensorRef, oracle};
 use maxsim_testkit::cases::Random;
-use maxsim_testkit::devices::cpus as devices;
 use maxsim_testkit::{compare, tolerance};
+use maxsim_tests::devices;
 
 #[test]
 fn every_query_length_and_type() {

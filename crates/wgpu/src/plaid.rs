@@ -1,0 +1,460 @@
+//! Search over a PLAID index: from the upload of the queries to the hits without a word read back in between.
+//!
+//! Candidates are found by going through the codes of all documents, four bytes per token, so that no inverted lists need to
+//! be on the device. Every selection — centroids to probe, candidates to score, hits — is the one of `retrieve`.
+
+use std::sync::Arc;
+
+use maxsim_core::plaid::Segment;
+use maxsim_core::{
+    Cancel, Codec, Documents, Error, Forward, Hit, Options, Output, PlaidIndex, PlaidSearch, Result,
+    Submission, Tokens,
+};
+use maxsim_shaders::kernels::{self, Element, SORTED};
+
+use crate::device::Gpu;
+use crate::matmul::{MatmulParams, matmul};
+use crate::memory::Buffer;
+use crate::passes::{Job, Opened, Placed, QueryGroup};
+use crate::plan::ForwardPlan;
+use crate::residual::{RowWriter, upload_codec};
+use crate::retrieve::{Runs, Selection, score_of};
+use crate::rows::{Compact, Held, Rows, Stage};
+use crate::submit::{Batch, Pending};
+
+/// Key of what takes part in no selection.
+const ABSENT: u32 = u32::MAX;
+
+/// Query tokens have factors.
+const FACTORS: u32 = 1;
+/// There is a threshold; only some documents are allowed.
+const RESTRICTED: u32 = 2;
+
+/// Parameters of the kernels `mask` and `plaid_eligible`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct MaskParams {
+    work: u32,
+    columns: u32,
+    first: u32,
+    masked: u32,
+}
+
+/// Parameters of the kernel `plaid_probed`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct ProbedParams {
+    work: u32,
+    probes: u32,
+    rows: u32,
+    flags: u32,
+    threshold: f32,
+    words: u32,
+    queries: u32,
+    probed_at: u32,
+}
+
+/// Parameters of the kernel `plaid_approx`.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct ApproxParams {
+    work: u32,
+    documents: u32,
+    first: u32,
+    total: u32,
+    rows: u32,
+    flags: u32,
+    words: u32,
+    probed_at: u32,
+}
+
+/// An index on the device; its segments behind one another.
+pub(crate) struct Index {
+    pub(crate) held: Held,
+    /// Codes alone, by shard.
+    codes: Vec<Buffer>,
+    centroids: usize,
+    dim: usize,
+    tokens: usize,
+    /// Where centroids begin in the codec, in vectors.
+    centroids_at: u32,
+}
+
+impl Index {
+    pub(crate) fn upload(
+        gpu: &Gpu,
+        codec: &Codec<'_>,
+        segments: &[&Segment],
+        resident: bool,
+    ) -> Result<Self> {
+        let limit = |argument: &'static str, limit: String, got: usize| Error::Limit {
+            argument: argument.into(),
+            limit,
+            got: got.to_string(),
+        };
+        let tokens: usize = segments.iter().map(|segment| segment.tokens()).sum();
+        if tokens > i32::MAX as usize {
+            return Err(limit("tokens", i32::MAX.to_string(), tokens));
+        }
+        let mut offsets = vec![0u32];
+        let mut starts = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let start = offsets[offsets.len() - 1];
+            starts.push(start as usize);
+            offsets.extend(segment.parts().offsets[1..].iter().map(|end| start + end));
+        }
+        let compact = Compact::packed(offsets);
+        let codec_buffer = upload_codec(gpu, codec, resident)?;
+        let writer = RowWriter::new(codec);
+        let rows = Rows { compact: &compact, stride: writer.stride, widest: 0, resident, longest: u32::MAX };
+        let width = codec.residual_bytes();
+        let mut codes: Vec<Vec<u32>> = Vec::new();
+        let held = Held::shared_out(gpu, &rows, |range, to| {
+            let mut stage = Stage::new(gpu, to);
+            let mut here = Vec::with_capacity(range.len());
+            for (segment, &start) in segments.iter().zip(&starts) {
+                let parts = segment.parts();
+                let (from, end) = (range.start.max(start), range.end.min(start + segment.tokens()));
+                for row in from.saturating_sub(start)..end.saturating_sub(start) {
+                    let buckets = &parts.residuals[row * width..(row + 1) * width];
+                    writer.push(&mut stage, parts.codes[row], parts.inv_norms[row].to_f32(), buckets);
+                    here.push(parts.codes[row]);
+                }
+            }
+            stage.flush();
+            codes.push(here);
+            None
+        })?;
+        if !held.single() {
+            let longest = compact.offsets.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+            let most = gpu.caps.max_binding / writer.stride as u64;
+            return Err(limit("documents", format!("{most} tokens each on this device"), longest as usize));
+        }
+        let mut held = writer.documents(held, &codec_buffer, true);
+        let buffer = |codes: &Vec<u32>| {
+            let bytes = 4 * codes.len() as u64;
+            let buffer = if resident { gpu.resident(bytes)? } else { gpu.scratch(bytes)? };
+            gpu.queue.write_buffer(buffer.raw(), 0, bytemuck::cast_slice(codes));
+            Ok::<_, Error>(buffer)
+        };
+        let codes = codes.iter().map(buffer).collect::<Result<Vec<_>>>()?;
+        held.bytes += codes.iter().map(|codes| codes.raw().size()).sum::<u64>();
+        let centroids_at = 1 + codec.bucket_weights().len().div_ceil(4) as u32;
+        Ok(Self { held, codes, centroids: codec.count(), dim: codec.dim(), tokens, centroids_at })
+    }
+}
+
+/// What all queries share.
+struct Search<'a> {
+    gpu: &'a Arc<Gpu>,
+    index: &'a Index,
+    job: &'a Job,
+    /// Bits of the allowed documents; empty: all are.
+    allowed: Vec<u32>,
+    allowed_buffer: Buffer,
+    /// Bits of the centroids that may be probed; `None`: all.
+    eligible: Option<Buffer>,
+    threshold: Option<f32>,
+    probes: usize,
+    kept: usize,
+    top_k: usize,
+}
+
+/// Starts a validated operator.
+pub(crate) fn plaid_search(gpu: &Arc<Gpu>, op: &PlaidSearch<'_>, cancel: &Cancel) -> Result<Submission> {
+    let options = op.options;
+    let (live, count) = op.counts();
+    let (queries, top_k) = (op.q.count(), options.top_k.min(count));
+    let mut hits: Vec<Vec<Hit>> = vec![Vec::new(); queries];
+    if queries * top_k == 0 {
+        return Ok(Submission::ready(Ok(Output::Hits(hits))));
+    }
+    let index = match &op.index {
+        PlaidIndex::Host { codec, segments } => Arc::new(Index::upload(gpu, codec, segments, false)?),
+        PlaidIndex::Resident(resident) => resident.handle::<Arc<Index>>()?.clone(),
+    };
+    let q = op.q.clone().flattened();
+    let probing = !options.exact && count > options.kept();
+    let plan = ForwardPlan::over(&q, Element::Residual, probing, false, &gpu.caps)?;
+    let opened = Opened::Index(index.clone());
+    let job = Job::over(gpu, plan, opened, (index.dim, index.tokens), [options.normalize, true])?;
+    let allowed = op.allowed().map_or_else(Vec::new, |allowed| allowed.words().to_vec());
+    let mut search = Search {
+        gpu,
+        index: &index,
+        job: &job,
+        allowed_buffer: gpu.scratch_with(bytemuck::cast_slice(&allowed))?,
+        allowed,
+        eligible: None,
+        threshold: options.centroid_score_threshold,
+        probes: options.n_ivf_probe.min(index.centroids),
+        kept: options.kept().min(count),
+        top_k,
+    };
+    if probing && op.subset.is_some() {
+        search.eligible = Some(search.find_eligible()?);
+        search.probes = options.probes(live, count, index.centroids);
+    }
+    let mut groups: Vec<(Pending, QueryGroup)> = Vec::new();
+    for range in job.query_groups(&q, search.most_queries(&q, probing)?)? {
+        cancel.check()?;
+        let mut batch = Batch::new(gpu);
+        let group = job.upload(&mut batch, &q, range)?;
+        let best = match probing {
+            true => search.probe(&mut batch, &group)?,
+            false => search.everything(&mut batch, &group, cancel)?,
+        };
+        let bytes = 4 * (group.count() * top_k) as u64;
+        batch.read(&best.keys, bytes);
+        batch.read(&best.indices, bytes);
+        groups.push((batch.submit()?, group));
+    }
+    let explained = options.explain.then(|| q.to_buf());
+    let cancel = cancel.clone();
+    Ok(Submission::pending(Box::pin(async move {
+        let mut listed: Vec<(QueryGroup, Vec<Listed>)> = Vec::new();
+        let (mut pairs, mut first) = (0u32, 0);
+        for (pending, group) in groups {
+            let read = pending.finish().await?;
+            let mut mine = Vec::new();
+            for (at, (&key, &document)) in read[0].iter().zip(&read[1]).enumerate() {
+                if key != ABSENT {
+                    let hit = Hit { document, score: score_of(key, true), winners: Vec::new() };
+                    hits[first + at / top_k].push(hit);
+                    mine.push((pairs, (at / top_k) as u32, document));
+                    pairs += 1;
+                }
+            }
+            first += group.count();
+            listed.push((group, mine));
+        }
+        if let Some(q) = explained {
+            explain(job.into_list(true), q.as_tokens(), listed, &mut hits, &cancel).await?;
+        }
+        Ok(Output::Hits(hits))
+    })))
+}
+
+/// A hit as a pair to score: its number, query of the group, document.
+type Listed = (u32, u32, u32);
+
+/// Puts the winners of hits in their places.
+async fn explain(
+    job: Job,
+    q: Tokens<'_>,
+    listed: Vec<(QueryGroup, Vec<Listed>)>,
+    hits: &mut [Vec<Hit>],
+    cancel: &Cancel,
+) -> Result<()> {
+    // Winners are laid out by queries alone; any documents will do.
+    let of: Vec<u32> = (0u32..).zip(&*hits).flat_map(|(i, hits)| hits.iter().map(move |_| i)).collect();
+    let pairs = Forward::score_pairs(q.clone(), Documents::Tokens(q), of.clone(), of, Options::default())?;
+    let mut winners = pairs.empty_argmax();
+    let mut passes: Vec<(Pending, Placed)> = Vec::new();
+    for (group, listed) in listed {
+        job.list(Batch::new(&job.gpu), &group.into_list(&job), &listed, cancel, &mut passes)?;
+    }
+    for (pending, placed) in passes {
+        placed.place(&pending.finish().await?, &mut [], Some(&mut winners));
+    }
+    for (pair, hit) in hits.iter_mut().flatten().enumerate() {
+        hit.winners = winners.pair(pair).to_vec();
+    }
+    Ok(())
+}
+
+impl Search<'_> {
+    /// Queries of a group at most, so that every buffer fits a binding and no submission takes too long.
+    fn most_queries(&self, q: &Tokens<'_>, probing: bool) -> Result<usize> {
+        let most = self.job.most as usize / 4;
+        let (rows, centroids) = (q.max_extent(), self.index.centroids);
+        let mut words = (2 * self.top_k).max(SORTED as usize);
+        let mut work = 1;
+        if probing {
+            let scored = self.job.chosen_words(rows, self.kept);
+            words = words.max(self.index.held.count).max(rows * centroids).max(2 * self.kept).max(scored);
+            let mean = self.index.tokens.div_ceil(self.index.held.count).max(1);
+            work = rows * self.index.dim * (2 * centroids + self.kept * mean);
+        }
+        if 4 * words as u64 > self.gpu.caps.max_binding {
+            return Err(Error::Limit {
+                argument: "index".into(),
+                limit: format!("{} words per query on this device", self.gpu.caps.max_binding / 4),
+                got: words.to_string(),
+            });
+        }
+        let by_work = usize::try_from(self.gpu.caps.max_work).unwrap_or(usize::MAX) / work.max(1);
+        Ok((most / words).min(by_work).max(1))
+    }
+
+    fn flags(&self, group: &QueryGroup, restricted: bool) -> u32 {
+        let factors = if group.queries.factors.is_some() { FACTORS } else { 0 };
+        factors | if restricted { RESTRICTED } else { 0 }
+    }
+
+    /// Shards with their codes, first documents and numbers of documents.
+    fn shards(&self) -> impl Iterator<Item = (&crate::rows::Shard, &Buffer, usize, usize)> {
+        let held = &self.index.held;
+        held.shards.iter().zip(&self.index.codes).enumerate().map(move |(s, (shard, codes))| {
+            let end = held.shards.get(s + 1).map_or(held.count, |next| next.first_segment);
+            (shard, codes, shard.first_segment, end - shard.first_segment)
+        })
+    }
+
+    /// Bits of the centroids of the allowed documents' tokens.
+    fn find_eligible(&self) -> Result<Buffer> {
+        let eligible = self.gpu.scratch_with(&vec![0; 4 * self.index.centroids.div_ceil(32)])?;
+        let mut batch = Batch::new(self.gpu);
+        for (shard, codes, first, documents) in self.shards() {
+            let params = MaskParams { work: documents as u32, columns: first as u32, first: 0, masked: 0 };
+            let buffers = [codes, &shard.meta, &self.allowed_buffer, &eligible];
+            batch.dispatch(&kernels::only(&kernels::PLAID_ELIGIBLE), &params, &buffers, documents)?;
+        }
+        batch.submit()?;
+        Ok(eligible)
+    }
+
+    /// Makes scores ABSENT that are NaN or whose column's bit, counted from `first`, is not set.
+    fn mask(
+        &self,
+        batch: &mut Batch,
+        scores: &Buffer,
+        [rows, columns, first]: [usize; 3],
+        bits: Option<&Buffer>,
+    ) -> Result<()> {
+        let params = MaskParams {
+            work: (rows * columns) as u32,
+            columns: columns as u32,
+            first: first as u32,
+            masked: bits.is_some().into(),
+        };
+        let nothing = self.gpu.scratch(0)?;
+        let buffers = [bits.unwrap_or(&nothing), scores];
+        batch.dispatch(&kernels::only(&kernels::MASK), &params, &buffers, (rows * columns).div_ceil(64))
+    }
+
+    /// Similarities of all query tokens of a group with all centroids: `[tokens][centroids]`, or the other way round.
+    fn table(&self, batch: &mut Batch, group: &QueryGroup, by_centroid: bool) -> Result<Buffer> {
+        let (rows, centroids) = (group.queries.compact.rows(), self.index.centroids);
+        let codec = self.index.held.codec.as_ref().expect("an index has one");
+        let table = self.gpu.scratch(4 * (rows * centroids) as u64)?;
+        let nothing = self.gpu.scratch(0)?;
+        let (q, c) = (&group.queries.rows, codec);
+        let (q_stride, c_stride) = (group.queries.stride, self.index.held.stride);
+        let params = MatmulParams { k: 4 * c_stride, ..MatmulParams::default() };
+        if by_centroid {
+            let params = MatmulParams {
+                m: centroids as u32,
+                n: rows as u32,
+                a_stride: c_stride,
+                b_stride: q_stride,
+                c_stride: rows as u32,
+                a_start: self.index.centroids_at,
+                ..params
+            };
+            matmul(batch, false, params, [c, q, &nothing, &table])?;
+        } else {
+            let params = MatmulParams {
+                m: rows as u32,
+                n: centroids as u32,
+                a_stride: q_stride,
+                b_stride: c_stride,
+                c_stride: centroids as u32,
+                b_start: self.index.centroids_at,
+                ..params
+            };
+            matmul(batch, false, params, [q, c, &nothing, &table])?;
+        }
+        Ok(table)
+    }
+
+    /// Probes, gathers, scores roughly and scores well.
+    fn probe(&self, batch: &mut Batch, group: &QueryGroup) -> Result<Runs> {
+        let (gpu, index) = (self.gpu, self.index);
+        let (rows, queries, total) = (group.queries.compact.rows(), group.count(), index.held.count);
+        let words = index.centroids.div_ceil(32);
+        let offsets = &group.queries.compact.offsets;
+        let owners =
+            (0u32..).zip(offsets.windows(2)).flat_map(|(i, ends)| (ends[0]..ends[1]).map(move |_| i));
+        let q_meta: Vec<u32> = offsets.iter().copied().chain(owners).collect();
+        let q_meta = gpu.scratch_with(bytemuck::cast_slice(&q_meta))?;
+        let nothing = gpu.scratch(0)?;
+        let factors = group.queries.factors.as_ref().unwrap_or(&nothing);
+        let probed_at = self.allowed.len();
+        let mut bits = self.allowed.clone();
+        bits.resize(probed_at + queries * words, 0);
+        let bits = gpu.scratch_with(bytemuck::cast_slice(&bits))?;
+        let table = self.table(batch, group, true)?;
+        if rows > 0 {
+            let by_token = self.table(batch, group, false)?;
+            self.mask(batch, &by_token, [rows, index.centroids, 0], self.eligible.as_ref())?;
+            let selection = Selection { gpu, queries: rows, width: self.probes, largest: true };
+            let best = selection.best(batch, &by_token, 0, index.centroids)?;
+            let params = ProbedParams {
+                work: (rows * self.probes) as u32,
+                probes: self.probes as u32,
+                rows: rows as u32,
+                flags: self.flags(group, self.threshold.is_some()),
+                threshold: self.threshold.unwrap_or(0.0),
+                words: words as u32,
+                queries: queries as u32,
+                probed_at: probed_at as u32,
+            };
+            let buffers = [&best.keys, &best.indices, &table, &q_meta, factors, &bits];
+            let groups = (rows * self.probes).div_ceil(64);
+            batch.dispatch(&kernels::only(&kernels::PLAID_PROBED), &params, &buffers, groups)?;
+        }
+        let approximate = gpu.scratch(4 * (queries * total) as u64)?;
+        for (shard, codes, first, documents) in self.shards() {
+            let params = ApproxParams {
+                work: (queries * documents) as u32,
+                documents: documents as u32,
+                first: first as u32,
+                total: total as u32,
+                rows: rows as u32,
+                flags: self.flags(group, !self.allowed.is_empty()),
+                words: words as u32,
+                probed_at: probed_at as u32,
+            };
+            let buffers = [codes, &shard.meta, &table, &q_meta, factors, &bits, &approximate];
+            batch.dispatch(&kernels::only(&kernels::PLAID_APPROX), &params, &buffers, queries * documents)?;
+        }
+        let selection = Selection { gpu, queries, width: self.kept, largest: true };
+        let kept = selection.best(batch, &approximate, 0, total)?;
+        let scores = self.job.chosen(batch, group, [&kept.keys, &kept.indices], self.kept)?;
+        let work = queries * self.kept;
+        let params = [work as u32, 0, 0, 0];
+        let groups = work.div_ceil(64);
+        batch.dispatch(&kernels::only(&kernels::PLAID_RANK), &params, &[&scores, &kept.keys], groups)?;
+        let selection = Selection { width: self.top_k, ..selection };
+        selection.best_keys(batch, self.kept, [&kept.keys, &kept.indices])
+    }
+
+    /// Scores every allowed document.
+    fn everything(&self, batch: &mut Batch, group: &QueryGroup, cancel: &Cancel) -> Result<Runs> {
+        let (job, total) = (self.job, self.index.held.count);
+        let selection = Selection { gpu: self.gpu, queries: group.count(), width: self.top_k, largest: true };
+        let meta = job.cross_meta(group)?;
+        // Sorting takes whole blocks of every query.
+        let blocks = job.most as usize / 4 / (group.count() * self.top_k.min(SORTED as usize));
+        let chunk = blocks.max(1).saturating_mul(SORTED as usize);
+        let bits = (!self.allowed.is_empty()).then_some(&self.allowed_buffer);
+        let mut so_far: Option<Runs> = None;
+        let mut first = 0;
+        while first < total {
+            cancel.check()?;
+            let end = job.cross_end(group, first).min(first.saturating_add(chunk));
+            let scored = job.cross_scores(batch, group, &meta, first..end)?;
+            if bits.is_some() {
+                self.mask(batch, &scored.scores, [group.count(), end - first, first], bits)?;
+            }
+            let best = selection.best(batch, &scored.scores, first, end - first)?;
+            so_far = Some(selection.with(batch, so_far, best)?);
+            first = end;
+            if first < total {
+                std::mem::replace(batch, Batch::new(self.gpu)).submit()?;
+            }
+        }
+        Ok(so_far.expect("there are documents"))
+    }
+}
