@@ -170,6 +170,14 @@ impl Builder {
         Ok(Self { engine: engine.clone(), storage, options, phase })
     }
 
+    /// Computes with another engine from now on, for instance with one that is stopped by another `Cancel`.
+    pub fn set_engine(&mut self, engine: &Engine) {
+        self.engine = engine.clone();
+        if let Phase::Encoding { writer, .. } = &mut self.phase {
+            writer.set_engine(engine);
+        }
+    }
+
     /// Whether the first pass is over.
     pub fn is_trained(&self) -> bool {
         matches!(self.phase, Phase::Encoding { .. })

@@ -18,6 +18,22 @@ pub enum IdKind {
     Text,
 }
 
+impl IdKind {
+    /// An id of this kind as people write it.
+    ///
+    /// # Errors
+    /// `ERR_VALUE` (argument `id`) for what is no number where one has to be.
+    pub fn parse(self, text: &str) -> Result<DocumentId> {
+        match self {
+            Self::Text => Ok(text.into()),
+            Self::Number => text
+                .parse()
+                .map(DocumentId::Number)
+                .map_err(|_| Error::value("id", "a number below 2⁶⁴", format!("{text:?}"))),
+        }
+    }
+}
+
 impl fmt::Display for IdKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

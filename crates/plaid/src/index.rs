@@ -95,12 +95,16 @@ impl IndexInfo {
 }
 
 impl Index {
-    /// Opens the index in a directory.
+    /// Opens the index in a directory, or in one file.
     ///
     /// # Errors
     /// `ERR_FORMAT` if there is none, `ERR_VERSION` if it is newer than this program, `ERR_CORRUPT` for damaged files, `ERR_IO`.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: impl Into<std::path::PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if path.is_file() {
+            return Self::open_in(crate::store::PackStorage::open(&path)?, Verify::default());
+        }
         Self::open_in(crate::store::DirectoryStorage::new(path), Verify::default())
     }
 

@@ -154,7 +154,7 @@ impl Header {
         let mut zeroed = bytes[..FIXED].to_vec();
         let stored = wire::Reader::new(&zeroed[CHECKSUM_AT], what).u32()?;
         zeroed[CHECKSUM_AT].fill(0);
-        if crc32c::crc32c_append(crc32c::crc32c(&zeroed), &bytes[FIXED..]) != stored {
+        if !matches(crc32c::crc32c_append(crc32c::crc32c(&zeroed), &bytes[FIXED..]), stored) {
             return Err(corrupt(what, "the header's checksum does not match"));
         }
         // The checksum holds: what follows only finds files that were made to deceive.
@@ -209,7 +209,11 @@ impl Header {
     /// Compares blocks of a section, from block `first` on, with their checksums.
     fn check(&self, section: &Section, first: usize, blocks: &[u8]) -> Result<()> {
         let checksums = &self.checksums[section.first_checksum + first..];
-        match blocks.chunks(BLOCK).zip(checksums).position(|(block, &sum)| crc32c::crc32c(block) != sum) {
+        match blocks
+            .chunks(BLOCK)
+            .zip(checksums)
+            .position(|(block, &sum)| !matches(crc32c::crc32c(block), sum))
+        {
             None => Ok(()),
             Some(at) => {
                 let start = section.offset + ((first + at) * BLOCK) as u64;
@@ -221,6 +225,11 @@ impl Header {
             }
         }
     }
+}
+
+/// Whether a checksum is the one stored. A fuzzer has to get behind this.
+fn matches(checksum: u32, stored: u32) -> bool {
+    cfg!(fuzzing) || checksum == stored
 }
 
 fn text(tag: &[u8]) -> String {

@@ -48,6 +48,20 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
+/// Maps a file of an index.
+pub(super) fn map(path: &Path) -> io::Result<Bytes> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(shared(&[]));
+    }
+    // SAFETY: the mapping is read-only. Files of an index are never written to once they have a name that a manifest
+    // mentions: they are replaced by renaming and removed by unlinking, neither of which touches a mapping. What Rust cannot
+    // rule out is a foreign process that writes to or truncates the file: bytes, every pattern of which is a valid number,
+    // may then change under a reader, whose accesses to memory are bounds-checked or by values checked when the file
+    // was opened, or the system stops the process with a signal. Indexes others may write to have to be copied first.
+    Ok(Arc::new(unsafe { Mmap::map(&file) }?))
+}
+
 struct Writing(BufWriter<File>);
 
 impl Write for Writing {
@@ -86,16 +100,7 @@ impl Storage for DirectoryStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Bytes> {
-        let file = File::open(self.path.join(name))?;
-        if file.metadata()?.len() == 0 {
-            return Ok(shared(&[]));
-        }
-        // SAFETY: the mapping is read-only. Files of an index are never written to once they have a name that a manifest
-        // mentions: they are replaced by renaming and removed by unlinking, neither of which touches a mapping. What Rust cannot
-        // rule out is a foreign process that writes to or truncates the file: bytes, every pattern of which is a valid number,
-        // may then change under a reader, whose accesses to memory are bounds-checked or by values checked when the file
-        // was opened, or the system stops the process with a signal. Indexes others may write to have to be copied first.
-        Ok(Arc::new(unsafe { Mmap::map(&file) }?))
+        map(&self.path.join(name))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Sink + '_>> {

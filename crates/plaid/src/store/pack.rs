@@ -83,6 +83,17 @@ impl AsRef<[u8]> for Part {
 }
 
 impl PackStorage {
+    /// Maps the file at a path; see [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), `ERR_IO`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: &std::path::Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let bytes = super::directory::map(path).map_err(|error| Error::io(&name, error))?;
+        Self::new(bytes, &name)
+    }
+
     /// Opens what [`pack`] wrote; `name` is for errors.
     ///
     /// # Errors

@@ -1,5 +1,10 @@
 //! `maxsim index`: PLAID indexes. One file per verb.
 
+mod add;
+mod build;
+mod compact;
+mod delete;
+mod documents;
 mod export;
 mod import;
 mod info;
@@ -12,7 +17,7 @@ use clap::{Args, Subcommand};
 use crate::exit::Outcome;
 use crate::setup::Global;
 
-/// Search, exchange and look into PLAID indexes
+/// Build, change, search, exchange and look into PLAID indexes
 #[derive(Debug, Args)]
 pub(crate) struct IndexArgs {
     #[command(subcommand)]
@@ -21,6 +26,10 @@ pub(crate) struct IndexArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(build::BuildArgs),
+    Add(add::AddArgs),
+    Delete(delete::DeleteArgs),
+    Compact(compact::CompactArgs),
     Search(search::SearchArgs),
     Info(info::InfoArgs),
     Verify(verify::VerifyArgs),
@@ -31,6 +40,10 @@ enum Verb {
 /// Runs `maxsim index`.
 pub(crate) fn run(global: &Global, args: &IndexArgs) -> anyhow::Result<Outcome> {
     match &args.verb {
+        Verb::Build(args) => build::run(global, args),
+        Verb::Add(args) => add::run(global, args),
+        Verb::Delete(args) => delete::run(global, args),
+        Verb::Compact(args) => compact::run(global, args),
         Verb::Search(args) => search::run(global, args),
         Verb::Info(args) => info::run(args),
         Verb::Verify(args) => verify::run(args),

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use maxsim::plaid::exchange::Directory;
-use maxsim::plaid::store::{PackStorage, Verify, shared};
 use maxsim::plaid::{
     Bitmap, DocumentId, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment, Selection,
 };
@@ -35,12 +34,6 @@ pub(super) struct Foreign {
 impl Opened {
     /// Reads the index in a directory or file.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        if path.is_file() {
-            let name = path.display().to_string();
-            let bytes = std::fs::read(path).map_err(|error| Error::io(&name, error))?;
-            let storage = PackStorage::new(shared(&bytes), &name)?;
-            return Ok(Self::Own(Index::open_in(storage, Verify::default())?));
-        }
         // What is neither gets the error of opening our own format, unless it looks like the others'.
         if !Directory::is_one(path) && !path.join("centroids.pt").exists() {
             return Ok(Self::Own(Index::open(path)?));
@@ -87,8 +80,8 @@ impl Opened {
         match self {
             Self::Own(index) => {
                 let kind = index.info().ids;
-                let ids = subset
-                    .map(|ids| ids.iter().map(|id| document_id(id, kind)).collect::<Result<Vec<_>, _>>());
+                let ids =
+                    subset.map(|ids| ids.iter().map(|id| kind.parse(id)).collect::<Result<Vec<_>, _>>());
                 let ids = ids.transpose().context("--subset")?;
                 let selection = Selection { filter, ids: ids.as_deref() };
                 Ok(index.search(engine, q, options, selection)?)
@@ -121,7 +114,7 @@ impl Foreign {
             let mut chosen = Bitmap::empty(documents);
             for id in ids {
                 // As with our own ids: one that no document has is none.
-                if let DocumentId::Number(id) = document_id(id, IdKind::Number)?
+                if let DocumentId::Number(id) = IdKind::Number.parse(id)?
                     && id < documents as u64
                 {
                     chosen.insert(id as usize);
@@ -139,17 +132,6 @@ impl Foreign {
             winners: hit.winners,
         };
         Ok(found.into_iter().map(|hits| hits.into_iter().map(hit).collect()).collect())
-    }
-}
-
-/// An id as it is written on the command line.
-fn document_id(text: &str, kind: IdKind) -> maxsim::Result<DocumentId> {
-    match kind {
-        IdKind::Text => Ok(text.into()),
-        IdKind::Number => text
-            .parse::<u64>()
-            .map(DocumentId::Number)
-            .map_err(|_| Error::value("id", "a number, as the index has", format!("{text:?}"))),
     }
 }
 

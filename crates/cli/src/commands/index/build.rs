@@ -1,0 +1,135 @@
+//! `maxsim index build`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use maxsim::plaid::store::DirectoryStorage;
+use maxsim::plaid::{BuildOptions, IdKind, Progress, TrainOptions, build};
+use serde::Serialize;
+
+use super::documents::DocumentArgs;
+use crate::alloc;
+use crate::exit::Outcome;
+use crate::output::{self, Out, bytes, grouped};
+use crate::setup::{self, Global};
+
+/// Build an index of token vectors
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maxsim index build wiki.index --documents d.npy
+  maxsim index build wiki.index --documents packed.npy --offsets cu_seqlens.npy --nbits 2 --metadata rows.jsonl
+
+Documents are gone through twice, in memory that does not grow with their number. A build that was killed goes on where it
+was when the same command is given again. An index that is replaced is there until the new one is.")]
+pub(crate) struct BuildArgs {
+    /// Directory of the new index
+    #[arg(value_name = "INDEX")]
+    index: PathBuf,
+    #[command(flatten)]
+    documents: DocumentArgs,
+    /// Ids are texts, not numbers
+    #[arg(long, requires = "ids")]
+    text_ids: bool,
+    /// Bits per dimension of residuals
+    #[arg(long, default_value = "4", value_name = "N", value_parser = setup::nbits())]
+    nbits: u32,
+    /// Number of centroids [default: 2^⌊log2(16·√tokens)⌋]
+    #[arg(long, value_name = "K", value_parser = setup::positive())]
+    centroids: Option<usize>,
+    /// Iterations of k-means
+    #[arg(long, default_value_t = TrainOptions::default().iterations, value_name = "N")]
+    iterations: usize,
+    /// Tokens that k-means sees per centroid at most
+    #[arg(long, default_value_t = TrainOptions::default().points_per_centroid, value_name = "N",
+        value_parser = setup::positive())]
+    points_per_centroid: usize,
+    /// Seed of the sample and of k-means
+    #[arg(long, default_value_t = TrainOptions::default().seed, value_name = "SEED")]
+    seed: u64,
+    /// Replace an index that is there
+    #[arg(long)]
+    replace: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    documents: usize,
+    tokens: usize,
+    dim: usize,
+    nbits: u32,
+    centroids: usize,
+    segments: usize,
+    bytes: u64,
+    bytes_per_token: f64,
+    seconds: f64,
+    /// Most bytes allocated at a time; maps of files are not counted.
+    peak_bytes: usize,
+}
+
+/// Runs `maxsim index build`.
+pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> {
+    let engine = global.engine()?;
+    let ids = if args.text_ids { IdKind::Text } else { IdKind::Number };
+    let mut documents = args.documents.open(ids)?;
+    let options = BuildOptions {
+        ids,
+        replace: args.replace,
+        train: TrainOptions {
+            nbits: args.nbits,
+            centroids: args.centroids,
+            iterations: args.iterations,
+            points_per_centroid: args.points_per_centroid,
+            seed: args.seed,
+        },
+        source: args.documents.fingerprint()?,
+        ..BuildOptions::default()
+    };
+    let bar = output::progress(documents.count(), "reading");
+    let mut show = |progress| {
+        let (what, done, total) = match progress {
+            Progress::Sampling { documents, .. } => ("reading", documents, None),
+            Progress::Training { done, total } => ("training", done, Some(total)),
+            Progress::Encoding { done, total } => ("encoding", done, Some(total)),
+        };
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_message(what);
+        bar.set_position(done);
+    };
+    let started = Instant::now();
+    let storage = DirectoryStorage::new(&args.index);
+    let (index, peak) = alloc::peak_during(|| build(&engine, storage, &mut documents, options, &mut show));
+    let seconds = started.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let info = index?.info();
+    let report = Report {
+        documents: info.documents,
+        tokens: info.tokens,
+        dim: info.dim,
+        nbits: info.nbits,
+        centroids: info.centroids,
+        segments: info.segments,
+        bytes: info.file_bytes,
+        bytes_per_token: info.bytes_per_token(),
+        seconds,
+        peak_bytes: peak,
+    };
+    let mut out = Out::stdout();
+    if args.json {
+        out.json(&report)?;
+        return Ok(Outcome::Success);
+    }
+    let (documents, tokens) = (grouped(report.documents), grouped(report.tokens));
+    writeln!(out, "{documents} documents, {tokens} tokens in {}", bytes(report.bytes))?;
+    writeln!(out, "{:.2} bytes a token, {} centroids", report.bytes_per_token, grouped(report.centroids))?;
+    writeln!(out, "{seconds:.1} s, {} of memory at most", bytes(peak as u64))?;
+    out.flush()?;
+    Ok(Outcome::Success)
+}
