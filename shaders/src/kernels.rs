@@ -2,7 +2,7 @@
 //! a line in [`all`].
 
 use crate::variant::Access::{Read, Write};
-use crate::variant::{Kernel, Variant};
+use crate::variant::{Kernel, Requires, Variant};
 
 /// How the elements of a token vector are stored; also the value of `ELEMENT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +107,51 @@ pub fn forward(element: Element, tile: &Tile, argmax: bool) -> Variant {
             ("ARGMAX", argmax.into()),
         ],
     )
+}
+
+/// How subgroups share a block in `forward_coop`; each owns 2 × 2 matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoopTile {
+    /// Subgroups along query rows.
+    pub sm: u32,
+    /// Subgroups along document rows.
+    pub sn: u32,
+}
+
+impl CoopTile {
+    /// Query rows of a workgroup, for matrices of extent `c`.
+    pub const fn bm(&self, c: u32) -> u32 {
+        self.sm * 2 * c
+    }
+}
+
+/// Tiles of `forward_coop`, fewest query rows first.
+pub const COOP_TILES: [CoopTile; 2] = [CoopTile { sm: 1, sn: 4 }, CoopTile { sm: 4, sn: 2 }];
+
+/// Rows that `forward_coop` may read behind the last.
+pub const COOP_PADDING: u32 = 128;
+
+/// Matrices of a device: extent, and invocations of a subgroup.
+pub const MATRICES: [(u32, u32); 3] = [(16, 32), (8, 32), (8, 8)];
+
+/// Scores of f16 by cooperative matrices: `wgsl/forward_coop.wgsl`.
+pub static FORWARD_COOP: Kernel =
+    Kernel { name: "forward_coop", bindings: &[Read, Read, Read, Read, Read, Read, Write, Write] };
+
+/// A variant of [`FORWARD_COOP`] for matrices of extent `c` and subgroups of `lanes` invocations.
+pub fn forward_coop((c, lanes): (u32, u32), tile: &CoopTile, argmax: bool) -> Variant {
+    Variant {
+        kernel: &FORWARD_COOP,
+        defines: vec![
+            ("EXTENT", c),
+            ("LANES", lanes),
+            ("SM", tile.sm),
+            ("SN", tile.sn),
+            ("BM", tile.bm(c)),
+            ("ARGMAX", argmax.into()),
+        ],
+        requires: Requires::CooperativeMatrix,
+    }
 }
 
 /// Sums of the maxima that [`FORWARD`] left: `wgsl/forward_sum.wgsl`.
@@ -223,6 +268,11 @@ pub fn all() -> Vec<Variant> {
         }
         if !matches!(element, Element::I8Dot | Element::Residual) {
             all.extend([(false, true), (true, false), (true, true)].map(|(w, n)| rows(element, w, n)));
+        }
+    }
+    for matrices in MATRICES {
+        for tile in &COOP_TILES {
+            all.extend([false, true].map(|argmax| forward_coop(matrices, tile, argmax)));
         }
     }
     all.extend([false, true].map(forward_sum));

@@ -21,7 +21,9 @@ fn validated(variant: &Variant) -> (naga::Module, naga::valid::ModuleInfo) {
         Requires::Portable => Capabilities::empty(),
         Requires::F16 => Capabilities::SHADER_FLOAT16,
         Requires::Subgroups => Capabilities::SUBGROUP,
-        Requires::CooperativeMatrix => Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+        Requires::CooperativeMatrix => {
+            Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX
+        }
     };
     // What WebGPU itself always has.
     let needs = needs | Capabilities::SHADER_FLOAT16_IN_FLOAT32;

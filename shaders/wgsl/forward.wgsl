@@ -9,45 +9,14 @@
 // arithmetic and workgroup memory (TM + TN vector loads for 4·TM·TN multiply-adds) before memory; that is why cooperative
 // matrices have a kernel of their own.
 #import elements
-#import order
+#import scoring
 
-struct Params {
-    work: u32,      // workgroups that have something to do
-    blocks: u32,    // blocks of query rows
-    q_stride: u32,  // 16-byte vectors per query row
-    d_stride: u32,  // 16-byte vectors per document row, as f32 for residual documents
-    rows: u32,      // query rows of the pass
-    row0: u32,      // the first of them
-    query0: u32,    // the first query of the pass
-    documents: u32, // documents of the pass
-    doc0: u32,      // the first of them
-    seg0: u32,      // the first segment of this dispatch
-    seg_base: u32,  // segments of the pass before it
-    offsets_at: u32, // where q_meta holds the first row of every query
-    items_at: u32,  // where q_meta holds the pairs of a list
-    ids_at: u32,    // where d_meta holds the document-local index of every row, or 0
-    flags: u32,     // of Q_FACTORS, …
-    unused: u32,
-}
-
-// Flags. They are the same for all invocations, and testing them costs nothing beside a tile: fewer variants to compile.
-const Q_FACTORS: u32 = 1u; // query rows have factors
-const D_FACTORS: u32 = 2u; // document rows have factors
-const LIST: u32 = 4u;      // pairs are listed, not a cross product
-const MAXIMA: u32 = 8u;    // leave maxima per row, which `forward_sum` adds up
-
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> queries: array<vec4<u32>>;
 #if ELEMENT == RESIDUAL
 @group(0) @binding(2) var<storage, read> documents: array<u32>;
 #else
 @group(0) @binding(2) var<storage, read> documents: array<vec4<u32>>;
 #endif
-// Blocks (first row, rows, first query, queries), first rows of queries, pairs (block, segment, score, first maximum).
-@group(0) @binding(3) var<storage, read> q_meta: array<u32>;
-// Segments (first row, rows, document, document-local index of the first row), local indices.
-@group(0) @binding(4) var<storage, read> d_meta: array<u32>;
-@group(0) @binding(5) var<storage, read> q_factors: array<f32>;
 #if ELEMENT == RESIDUAL
 // Rows hold their factors.
 @group(0) @binding(6) var<storage, read> codec: array<vec4<u32>>;
@@ -55,8 +24,6 @@ const MAXIMA: u32 = 8u;    // leave maxima per row, which `forward_sum` adds up
 #else
 @group(0) @binding(6) var<storage, read> d_factors: array<f32>;
 #endif
-@group(0) @binding(7) var<storage, read_write> values: array<u32>;
-@group(0) @binding(8) var<storage, read_write> winners: array<i32>;
 
 const NX: u32 = BN / TN;
 const NY: u32 = BM / TM;
@@ -66,7 +33,6 @@ const STRIDE: u32 = KV + 1u;
 const CHUNKS: u32 = KV / PARTS;
 
 var<workgroup> tile: array<vec4<u32>, max((BM + BN) * STRIDE, THREADS * 2u)>;
-var<workgroup> contributions: array<f32, BM>;
 
 #if ELEMENT == I8_DOT
 alias Sum = i32;
@@ -92,23 +58,14 @@ fn main(
     if (item >= p.work) {
         return;
     }
-    let listed = (p.flags & LIST) != 0u;
-    let maxima = (p.flags & MAXIMA) != 0u;
-    let at = p.items_at + 4u * item;
-    var block = item % p.blocks;
-    var seg = p.seg0 + item / p.blocks;
-    if (listed) {
-        block = q_meta[at];
-        seg = q_meta[at + 1u];
-    }
-    // A pair that was made on the device and is none, or is another shard's.
-    if (seg == ABSENT) {
+    let work = work_of(item);
+    if (work.seg == ABSENT) {
         return;
     }
-    let first_row = q_meta[4u * block];
-    let rows = q_meta[4u * block + 1u];
-    let start = d_meta[4u * seg];
-    let length = d_meta[4u * seg + 1u];
+    let first_row = work.first_row;
+    let rows = work.rows;
+    let start = work.start;
+    let length = work.length;
     let x = local % NX;
     let y = local / NX;
 
@@ -220,63 +177,9 @@ fn main(
 #endif
                 key = max(key, there);
             }
-            var contribution = 0.0;
-            var won = key > NO_WINNER;
-            if (won && !maxima) {
-                contribution = value_of(key);
-                if ((p.flags & Q_FACTORS) != 0u && row < rows) {
-                    contribution *= q_factors[first_row + row];
-                }
-                // inf · 0 and a factor of NaN: tokens of infinite or no norm, whose similarities are all NaN.
-                won = !is_nan(contribution);
-                contribution = select(0.0, contribution, won);
-            }
-            contributions[row] = contribution;
-            if (row < rows) {
-                var place = first_row + row - p.row0;
-                if (listed) {
-                    place = q_meta[at + 3u] + row;
-                } else if (maxima) {
-                    place += (p.seg_base + seg - p.seg0) * p.rows;
-                } else {
-                    place += (d_meta[4u * seg + 2u] - p.doc0) * p.rows;
-                }
-                if (maxima) {
-                    values[place] = bitcast<u32>(key);
-                }
-#if ARGMAX
-                var slot = -1;
-                if (won) {
-                    slot = i32(d_meta[4u * seg + 3u] + winner);
-                    if (p.ids_at != 0u) {
-                        slot = i32(d_meta[p.ids_at + start + winner]);
-                    }
-                }
-                winners[place] = slot;
-#endif
-            }
+            leave(work, row, key, winner);
         }
-    }
-    if (maxima) {
-        return;
     }
     workgroupBarrier();
-    if (local < q_meta[4u * block + 3u]) {
-        let query = q_meta[4u * block + 2u] + local;
-        let origin = q_meta[p.offsets_at + query] - first_row;
-        let to = q_meta[p.offsets_at + query + 1u] - first_row;
-        var score = 0.0;
-        for (var row = origin; row < to; row += GROUP) {
-            var sum = 0.0;
-            for (var r = row; r < min(row + GROUP, to); r++) {
-                sum += contributions[r];
-            }
-            score += sum;
-        }
-        var place = (query - p.query0) * p.documents + d_meta[4u * seg + 2u] - p.doc0;
-        if (listed) {
-            place = q_meta[at + 2u];
-        }
-        values[place] = bitcast<u32>(score);
-    }
+    add_up(work, local);
 }
