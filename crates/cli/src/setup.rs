@@ -58,7 +58,15 @@ pub(crate) struct Global {
 impl Global {
     /// The engine these options and the environment ask for.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
-        let mut builder = EngineBuilder::new();
+        self.engine_from(EngineBuilder::new())
+    }
+
+    /// The same, with the device's own time measured.
+    pub(crate) fn timed_engine(&self) -> anyhow::Result<Engine> {
+        self.engine_from(EngineBuilder::new().device_timing())
+    }
+
+    fn engine_from(&self, mut builder: EngineBuilder) -> anyhow::Result<Engine> {
         builder = match self.backend {
             BackendChoice::Auto => builder,
             BackendChoice::Cpu => builder.backend(BackendKind::Cpu),

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -367,6 +368,18 @@ pub trait Backend: MaybeSendSync {
 
     /// How `op` would be run; `ERR_UNSUPPORTED` if it cannot be.
     fn plan(&self, op: &Op<'_>) -> Result<Plan>;
+
+    /// Compiles what scoring and searching documents of type `d` with queries of type `q` may need, so that no call waits for
+    /// it. Backends that compile nothing do nothing.
+    fn prepare(&self, q: DType, d: DType) -> Result<()> {
+        let _ = (q, d);
+        Ok(())
+    }
+
+    /// Time the device spent on calls that finished since this was last asked; `None` where it is not measured.
+    fn device_time(&self) -> Option<Duration> {
+        None
+    }
 
     /// Copies documents to the device. `normalized` records that the vectors have unit length already.
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident>;

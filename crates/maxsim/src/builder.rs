@@ -73,6 +73,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Measures the time the GPU spends, where it can: [`Engine::device_time`].
+    #[cfg(feature = "wgpu")]
+    pub fn device_timing(mut self) -> Self {
+        self.wgpu.timing = true;
+        self
+    }
+
     /// Bytes of GPU memory that documents and scratch may take together.
     #[cfg(feature = "wgpu")]
     pub fn memory_budget(mut self, bytes: u64) -> Self {

@@ -1,9 +1,10 @@
 //! The GPU as a [`Backend`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maxsim_core::{
-    Backend, BackendInfo, BackendKind, Cancel, Codec, Documents, IndexMeta, Op, Plan, Resident,
+    Backend, BackendInfo, BackendKind, Cancel, Codec, DType, Documents, IndexMeta, Op, Plan, Resident,
     ResidentIndex, ResidentMeta, Result, Submission, plaid::Segment,
 };
 
@@ -45,6 +46,13 @@ impl WgpuBackend {
         self.gpu.pipelines.count()
     }
 
+    /// Gives the device and all its memory back now. Later calls, of documents it held too, return `ERR_DEVICE_LOST`.
+    pub fn destroy(&self) {
+        self.gpu.device.destroy();
+        // Elsewhere than in browsers, somebody has to ask before the loss is told.
+        let _ = self.gpu.device.poll(wgpu::PollType::Poll);
+    }
+
     /// Bytes of device memory held, scratch kept for reuse included.
     pub fn memory_used(&self) -> u64 {
         self.gpu.memory.used()
@@ -72,6 +80,15 @@ impl Backend for WgpuBackend {
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
         self.gpu.faults.check_lost()?;
         plan::explain(op, &self.gpu.caps)
+    }
+
+    fn prepare(&self, q: DType, d: DType) -> Result<()> {
+        self.gpu.faults.check_lost()?;
+        plan::variants(q, d, &self.gpu.caps).iter().try_for_each(|v| self.gpu.pipeline(v).map(drop))
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        Some(self.gpu.clock.as_ref()?.take())
     }
 
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {

@@ -1,6 +1,7 @@
 //! Adapters and devices.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use maxsim_core::{Error, Result};
 
@@ -22,6 +23,8 @@ pub struct WgpuOptions {
     pub memory_budget: Option<u64>,
     /// Largest buffer binding in bytes; `None`: the adapter's limit. Smaller ones split work as small devices would.
     pub max_binding: Option<u64>,
+    /// Measure the time the device spends, where it can; see `Backend::device_time`.
+    pub timing: bool,
     /// Workgroups per dimension of a dispatch; `None`: the adapter's limit.
     pub max_workgroups: Option<u32>,
 }
@@ -70,6 +73,29 @@ pub(crate) struct Gpu {
     pub(crate) faults: Arc<Faults>,
     pub(crate) memory: Memory,
     pub(crate) pipelines: Pipelines,
+    /// Where the device tells time and was asked to.
+    pub(crate) clock: Option<Clock>,
+}
+
+/// Time that the device spent on finished submissions.
+pub(crate) struct Clock {
+    /// Nanoseconds per tick.
+    period: f32,
+    total: Mutex<Duration>,
+}
+
+impl Clock {
+    /// Adds a pass from its two timestamps.
+    pub(crate) fn add(&self, begin: u64, end: u64) {
+        let nanoseconds = end.saturating_sub(begin) as f64 * f64::from(self.period);
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) +=
+            Duration::from_nanos(nanoseconds as u64);
+    }
+
+    /// Time since the last call.
+    pub(crate) fn take(&self) -> Duration {
+        std::mem::take(&mut *self.total.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 fn instance() -> wgpu::Instance {
@@ -169,7 +195,10 @@ impl Gpu {
             let what = ["tier ", tier.name(), " on ", &facts.name].concat();
             return Err(unsupported(what, ["this adapter runs ", &names.join(", ")].concat()));
         }
-        let timing = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let timing = match options.timing {
+            true => adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            false => wgpu::Features::empty(),
+        };
         let experimental_features = if tier >= Tier::Coop {
             // SAFETY: cooperative matrices are used by kernels of `maxsim-shaders` alone, which naga validates.
             unsafe { wgpu::ExperimentalFeatures::enabled() }
@@ -190,7 +219,7 @@ impl Gpu {
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let caps = Caps {
             tier,
-            coop: if tier >= Tier::Coop { tier::coop(&adapter).unwrap_or(0) } else { 0 },
+            coop: if tier >= Tier::Coop { tier::coop(&adapter) } else { None },
             max_binding: options.max_binding.unwrap_or(u64::MAX).min(binding),
             max_workgroups: options
                 .max_workgroups
@@ -201,6 +230,8 @@ impl Gpu {
         let faults = Faults::of(&device);
         let memory = Memory::new(options.memory_budget);
         let pipelines = Pipelines::default();
-        Ok((Self { device, queue, caps, faults, memory, pipelines }, facts))
+        let clock = (!timing.is_empty())
+            .then(|| Clock { period: queue.get_timestamp_period(), total: Mutex::default() });
+        Ok((Self { device, queue, caps, faults, memory, pipelines, clock }, facts))
     }
 }

@@ -115,7 +115,7 @@ pub(crate) fn from_hidden(gpu: &Arc<Gpu>, op: &FromHidden<'_>, cancel: &Cancel) 
         let held = projected(gpu, &projection, &h)?;
         let mut forward = Forward::maxsim(op.q.clone(), h.clone().flattened(), op.options);
         forward.pairing = Pairing::Cross;
-        let plan = ForwardPlan { element: Element::F32, ..ForwardPlan::new(&forward, &gpu.caps)? };
+        let plan = ForwardPlan::over(&forward.q, Element::F32, false, forward.options.argmax, &gpu.caps)?;
         // Queries come normalised; the option is about projected document tokens.
         let mut job =
             Job::over(gpu, plan, Opened::Own(held), (op.q.dim(), h.kept()), [false, op.options.normalize])?;

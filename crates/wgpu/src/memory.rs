@@ -93,6 +93,11 @@ impl Gpu {
         self.buffer(size_class(bytes), UNIFORM, true)
     }
 
+    /// Where timestamps are resolved to.
+    pub(crate) fn ticks(&self) -> Result<Buffer> {
+        self.buffer(256, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC, true)
+    }
+
     /// Memory that the host reads. It is not kept: mapping wants a buffer nobody else has.
     pub(crate) fn staging(&self, bytes: u64) -> Result<Buffer> {
         self.buffer(bytes, STAGING, false)

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maxsim_core::{Argmax, Cancel, Documents, Error, Forward, Resident, Result, Tokens};
-use maxsim_shaders::kernels::{self, Element};
+use maxsim_shaders::kernels;
 
 use crate::device::Gpu;
 use crate::memory::Buffer;
@@ -129,7 +129,7 @@ pub(crate) struct QueryGroup {
 
 impl QueryGroup {
     fn new(queries: Queries, first: usize, plan: &ForwardPlan) -> Self {
-        let bm = plan.tile.bm;
+        let bm = plan.block.rows();
         let offsets = &queries.compact.offsets;
         let mut blocks: Vec<u32> = Vec::new();
         let mut first_block = vec![0];
@@ -339,11 +339,8 @@ impl Job {
 
     /// Runs of queries that fit the device's bindings, at most `most_queries` each.
     pub(crate) fn query_groups(&self, q: &Tokens<'_>, most_queries: usize) -> Result<Vec<Range<usize>>> {
-        query_groups(q, query_row_bytes(self.dim, self.as_int8()), self.most, most_queries)
-    }
-
-    fn as_int8(&self) -> bool {
-        self.plan.element == Element::I8Dot
+        let row = query_row_bytes(&self.gpu.caps, q.dtype(), self.dim, self.plan.stored_queries());
+        query_groups(q, row, self.most.saturating_sub((row * self.gpu.caps.padding()) as u64), most_queries)
     }
 
     /// Uploads queries `range` of `q`; what prepares them is recorded in `batch`.
@@ -353,7 +350,8 @@ impl Job {
         q: &Tokens<'_>,
         range: Range<usize>,
     ) -> Result<QueryGroup> {
-        let queries = Queries::upload(batch, &q.slice(range.clone()), self.as_int8(), self.normalize)?;
+        let queries =
+            Queries::upload(batch, &q.slice(range.clone()), self.plan.stored_queries(), self.normalize)?;
         Ok(QueryGroup::new(queries, range.start, &self.plan))
     }
 
@@ -651,7 +649,7 @@ impl Job {
 
     /// Words of a query's pairs when `width` documents are chosen for it.
     pub(crate) fn chosen_words(&self, rows: usize, width: usize) -> usize {
-        let blocks = rows.div_ceil(self.plan.tile.bm as usize).max(1);
+        let blocks = rows.div_ceil(self.plan.block.rows() as usize).max(1);
         width * (4 * blocks * self.held().shards.len()).max(8).max(rows)
     }
 

@@ -2,7 +2,7 @@
 
 use maxsim_core::{BackendKind, DType, Error, Forward, Op, Pairing, Plan, Result, Tokens};
 use maxsim_shaders::Variant;
-use maxsim_shaders::kernels::{self, Element, TILES, Tile};
+use maxsim_shaders::kernels::{self, COOP_PADDING, COOP_TILES, CoopTile, Element, TILES, Tile};
 
 use crate::tier::Tier;
 
@@ -10,14 +10,48 @@ use crate::tier::Tier;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caps {
     pub(crate) tier: Tier,
-    /// Extent of cooperative matrices, or 0.
-    pub(crate) coop: u32,
+    /// Cooperative matrices: extent, and invocations of a subgroup.
+    pub(crate) coop: Option<(u32, u32)>,
     /// Bytes of a storage binding.
     pub(crate) max_binding: u64,
     /// Workgroups per dimension of a dispatch.
     pub(crate) max_workgroups: u32,
     /// Multiply-adds of a submission: operating systems and browsers reset devices that are busy for seconds.
     pub(crate) max_work: u64,
+}
+
+impl Caps {
+    /// Rows on the device are multiples of this many bytes; f16 ones of whole matrices.
+    pub(crate) fn row_unit(&self, dtype: DType) -> usize {
+        match self.coop {
+            Some((extent, _)) if dtype == DType::F16 => 2 * extent as usize,
+            _ => 16,
+        }
+    }
+
+    /// Rows that kernels may read behind the last.
+    pub(crate) fn padding(&self) -> usize {
+        if self.coop.is_some() { COOP_PADDING as usize } else { 0 }
+    }
+}
+
+/// Rows of queries and documents that a workgroup takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// Of the kernel `forward`.
+    Plain(&'static Tile),
+    /// Of the kernel `forward_coop`: matrices, subgroups.
+    Coop((u32, u32), &'static CoopTile),
+}
+
+impl Block {
+    /// Query rows.
+    pub(crate) fn rows(&self) -> u32 {
+        match self {
+            Self::Plain(tile) => tile.bm,
+            Self::Coop((extent, _), tile) => tile.bm(*extent),
+        }
+    }
 }
 
 /// Largest dimension whose integer dot products fit 31 bits: 127 · 128 each.
@@ -28,8 +62,8 @@ const I8_DOT_DIM: usize = (i32::MAX as usize) / (128 * 128);
 pub(crate) struct ForwardPlan {
     /// How documents are read.
     pub(crate) element: Element,
-    /// Rows of queries and documents that a workgroup takes.
-    pub(crate) tile: &'static Tile,
+    /// Rows that a workgroup takes.
+    pub(crate) block: Block,
     /// Whether pairs are listed or are a cross product.
     pub(crate) list: bool,
     /// Whether winners are wanted.
@@ -53,19 +87,65 @@ impl ForwardPlan {
         element: Element,
         list: bool,
         argmax: bool,
-        _caps: &Caps,
+        caps: &Caps,
     ) -> Result<Self> {
         let longest = q.max_extent();
         // A cross product fills blocks with rows of several queries.
         let rows = if list { longest } else { longest.max(q.slots()) };
-        let tile = TILES.iter().find(|tile| rows <= tile.bm as usize).unwrap_or(&TILES[TILES.len() - 1]);
-        Ok(Self { element, tile, list, argmax })
+        // Which kernel it is depends on types alone, so that bits do not depend on shapes.
+        let blocks = blocks(q.dtype(), element, caps);
+        let block =
+            blocks.iter().find(|block| rows <= block.rows() as usize).unwrap_or(&blocks[blocks.len() - 1]);
+        Ok(Self { element, block: *block, list, argmax })
+    }
+
+    /// Whether query rows stay as they are stored; else they become f32.
+    pub(crate) fn stored_queries(&self) -> bool {
+        self.element == Element::I8Dot || matches!(self.block, Block::Coop(..))
     }
 
     /// The kernel that meets documents.
     pub(crate) fn variant(&self) -> Variant {
-        kernels::forward(self.element, self.tile, self.argmax)
+        variant(self.element, self.block, self.argmax)
     }
+}
+
+fn variant(element: Element, block: Block, argmax: bool) -> Variant {
+    match block {
+        Block::Plain(tile) => kernels::forward(element, tile, argmax),
+        Block::Coop(matrices, tile) => kernels::forward_coop(matrices, tile, argmax),
+    }
+}
+
+/// Blocks for queries of type `q` and documents stored as `element`, fewest rows first.
+fn blocks(q: DType, element: Element, caps: &Caps) -> Vec<Block> {
+    match caps.coop {
+        Some(matrices) if q == DType::F16 && element == Element::F16 => {
+            COOP_TILES.iter().map(|tile| Block::Coop(matrices, tile)).collect()
+        }
+        _ => TILES.iter().map(Block::Plain).collect(),
+    }
+}
+
+/// Every variant that scoring and searching documents of type `d` with queries of type `q` may need, of any shape and with any
+/// options.
+pub(crate) fn variants(q: DType, d: DType, caps: &Caps) -> Vec<Variant> {
+    let mut variants = vec![kernels::topk_merge()];
+    for flag in [false, true] {
+        variants.extend([kernels::forward_sum(flag), kernels::topk_sort(flag)]);
+        // Beyond some dimension, int8 is decoded like everything else.
+        let mut elements = vec![element(q, d, 1), stored(d)];
+        elements.dedup();
+        for element in elements {
+            variants.extend(blocks(q, element, caps).into_iter().map(|block| variant(element, block, flag)));
+        }
+    }
+    variants.push(kernels::rows(stored(d), false, true));
+    variants.push(kernels::rows(stored(q), false, true));
+    if q != DType::F32 {
+        variants.extend([false, true].map(|norm| kernels::rows(stored(q), true, norm)));
+    }
+    variants
 }
 
 /// How documents of type `d` are read for queries of type `q`.
@@ -102,10 +182,16 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
     let mut choices = Vec::new();
     if let Some(forward) = forward {
         let plan = ForwardPlan::new(forward, caps)?;
-        let tile = plan.tile;
+        let tile = match plan.block {
+            Block::Plain(t) => format!("{}×{} rows, {}×{} each", t.bm, t.bn, t.tm, t.tn),
+            Block::Coop((extent, lanes), t) => {
+                format!("{}×{} subgroups of {lanes}, 2×2 matrices {extent}×{extent} each", t.sm, t.sn)
+            }
+        };
         choices = vec![
-            ("tile", format!("{}×{} rows, {}×{} each", tile.bm, tile.bn, tile.tm, tile.tn)),
-            ("operands", operands(forward, plan.element)),
+            ("kernel", plan.variant().kernel.name.into()),
+            ("tile", tile),
+            ("operands", operands(forward, &plan)),
             ("pairs", if plan.list { "list".into() } else { "cross".into() }),
         ];
     }
@@ -113,10 +199,10 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
     Ok(Plan { backend: BackendKind::Wgpu, kernel: format!("{name}/{}", caps.tier), choices, notes })
 }
 
-fn operands(op: &Forward<'_>, element: Element) -> String {
+fn operands(op: &Forward<'_>, plan: &ForwardPlan) -> String {
     let (q, d) = (op.q.dtype(), op.d.dtype());
-    match element {
-        Element::I8Dot => format!("{q}×{d}"),
+    match plan.element {
+        _ if plan.stored_queries() => format!("{q}×{d}"),
         Element::Residual => format!("{q}×residual as f32"),
         _ => format!("{q}×{d} as f32"),
     }
@@ -124,4 +210,78 @@ fn operands(op: &Forward<'_>, element: Element) -> String {
 
 pub(crate) fn unsupported(op: &Op<'_>) -> Error {
     Error::Unsupported { what: format!("{} on wgpu", op.name()), hint: "use the cpu backend".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maxsim_core::{DataBuf, Options};
+
+    fn caps() -> Vec<Caps> {
+        let caps = |tier, coop| Caps {
+            tier,
+            coop,
+            max_binding: 128 << 20,
+            max_workgroups: 65_535,
+            max_work: 1 << 37,
+        };
+        let plain = Tier::ALL[..3].iter().map(|&tier| caps(tier, None));
+        plain.chain(kernels::MATRICES.map(|matrices| caps(Tier::Coop, Some(matrices)))).collect()
+    }
+
+    /// Every shape has a plan; its variant is one that tests validate and that `prepare` compiles; its kernel depends on types,
+    /// not on shapes.
+    #[test]
+    fn plans_are_total() {
+        let known = kernels::all();
+        for caps in caps() {
+            for q_type in DType::ALL {
+                for d_type in DType::ALL {
+                    let mut kernels = Vec::new();
+                    for (queries, len) in
+                        [(0, 3), (1, 0), (1, 1), (1, 17), (1, 33), (2, 20), (3, 200), (1, 5000)]
+                    {
+                        for dim in [1, 7, 128] {
+                            let data = |rows: usize, t| DataBuf::from_f32(&vec![0.0; rows * dim], t);
+                            let (q, d) = (data(queries * len, q_type), data(queries * 2, d_type));
+                            let q = Tokens::padded(&q, &[queries, len, dim]).unwrap();
+                            let d = Tokens::padded(&d, &[queries, 2, dim]).unwrap();
+                            for op in [
+                                Forward::maxsim(q.clone(), d.clone(), Options::default()),
+                                Forward::pairs(q, d, Options::default().with_argmax()),
+                            ] {
+                                let plan = ForwardPlan::new(&op, &caps).unwrap();
+                                let variant = plan.variant();
+                                assert!(known.contains(&variant), "{}", variant.label());
+                                let prepared = variants(q_type, d_type, &caps);
+                                assert!(prepared.contains(&variant), "{}", variant.label());
+                                kernels.push((variant.kernel.name, plan.element));
+                            }
+                        }
+                    }
+                    kernels.dedup();
+                    assert_eq!(kernels.len(), 1, "{q_type}×{d_type}: {kernels:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_int8_rows_are_decoded() {
+        assert_eq!(element(DType::I8, DType::I8, I8_DOT_DIM), Element::I8Dot);
+        assert_eq!(element(DType::I8, DType::I8, I8_DOT_DIM + 1), Element::I8);
+        assert_eq!(element(DType::F32, DType::I8, 8), Element::I8);
+    }
+
+    #[test]
+    fn all_of_a_variant_is_prepared() {
+        let known = kernels::all();
+        for caps in caps() {
+            for q in DType::ALL {
+                for d in DType::ALL {
+                    assert!(variants(q, d, &caps).iter().all(|variant| known.contains(variant)));
+                }
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use maxsim_shaders::kernels;
 
 use crate::device::Gpu;
 use crate::memory::Buffer;
-use crate::plan::stored;
+use crate::plan::{Caps, stored};
 use crate::submit::Batch;
 
 /// Rows of a segment at most: longer documents are shared out among workgroups.
@@ -221,7 +221,7 @@ impl Held {
         resident: bool,
         widest: usize,
     ) -> Result<Self> {
-        let stride = row_bytes(tokens.dtype(), tokens.dim(), 16);
+        let stride = row_bytes(tokens.dtype(), tokens.dim(), gpu.caps.row_unit(tokens.dtype()));
         let rows = Rows { compact, stride, widest, resident, longest: SEGMENT };
         let held = Self::shared_out(gpu, &rows, |range, to| {
             write_rows(gpu, tokens.data(), tokens.dim(), compact, range.clone(), stride, to);
@@ -238,7 +238,9 @@ impl Held {
     ) -> Result<Self> {
         let Rows { compact, stride, widest, resident, longest } = *rows;
         // Slots and factors are smaller than rows; so are segments, unless documents are empty.
-        let most_rows = gpu.caps.max_binding / stride.max(widest).max(32) as u64;
+        let padding = gpu.caps.padding();
+        let most_rows =
+            (gpu.caps.max_binding / stride.max(widest).max(32) as u64).saturating_sub(padding as u64);
         let most_segments = gpu.caps.max_binding / 32;
         if most_rows == 0 || most_segments == 0 {
             return Err(Error::Limit {
@@ -271,7 +273,7 @@ impl Held {
                 slots_at = meta.len() as u32;
                 meta.extend_from_slice(&slots[range.clone()]);
             }
-            let rows = alloc(stride * range.len())?;
+            let rows = alloc(stride * (range.len() + padding))?;
             let scales = write(range.clone(), &rows);
             let scales = scales.map(|scales| with(bytemuck::cast_slice(&scales))).transpose()?;
             let meta = with(bytemuck::cast_slice(&meta))?;
@@ -481,7 +483,7 @@ impl Shard {
     }
 }
 
-/// Queries on the device: f32 rows, or int8 ones for integer dot products.
+/// Queries on the device: f32 rows, or rows as they were stored for kernels that take those.
 pub(crate) struct Queries {
     pub(crate) compact: Compact,
     pub(crate) rows: Buffer,
@@ -491,9 +493,9 @@ pub(crate) struct Queries {
     pub(crate) stride: u32,
 }
 
-/// Bytes of a query row on the device: f32 in whole chunks of every element type, or int8 as it is.
-pub(crate) fn query_row_bytes(dim: usize, as_int8: bool) -> usize {
-    if as_int8 { row_bytes(DType::I8, dim, 16) } else { row_bytes(DType::F32, dim, 64) }
+/// Bytes of a query row on the device: as it is `stored`, or f32 in whole chunks of every element type.
+pub(crate) fn query_row_bytes(caps: &Caps, dtype: DType, dim: usize, stored: bool) -> usize {
+    if stored { row_bytes(dtype, dim, caps.row_unit(dtype)) } else { row_bytes(DType::F32, dim, 64) }
 }
 
 impl Queries {
@@ -501,16 +503,16 @@ impl Queries {
     pub(crate) fn upload(
         batch: &mut Batch,
         tokens: &Tokens<'_>,
-        as_int8: bool,
+        as_stored: bool,
         normalize: bool,
     ) -> Result<Self> {
         let gpu = &batch.gpu().clone();
         let compact = Compact::of(tokens.sequences());
         let (count, dtype, dim) = (compact.rows(), tokens.dtype(), tokens.dim());
-        let wide = query_row_bytes(dim, as_int8);
-        let widen = dtype != DType::F32 && !as_int8;
+        let wide = query_row_bytes(&gpu.caps, dtype, dim, as_stored);
+        let widen = dtype != DType::F32 && !as_stored;
         let stored_stride = if widen { row_bytes(dtype, dim, 16) } else { wide };
-        let stored_rows = gpu.scratch((stored_stride * count) as u64)?;
+        let stored_rows = gpu.scratch((stored_stride * (count + gpu.caps.padding())) as u64)?;
         write_rows(gpu, tokens.data(), dim, &compact, 0..count, stored_stride, &stored_rows);
         let scales = scales_of(tokens.scales(), &compact, 0..count);
         let scales = scales.map(|scales| gpu.scratch_with(bytemuck::cast_slice(&scales))).transpose()?;

@@ -83,16 +83,41 @@ impl Batch {
         let recorded = self.record();
         let checks = [validation.pop(), memory.pop()].map(|report| Box::pin(report) as Report);
         let (staging, submission) = recorded?;
-        Ok(Pending { gpu: gpu.clone(), staging, checks: checks.into(), submission, kernel: self.kernel })
+        let reads = self.reads.len();
+        Ok(Pending {
+            gpu: gpu.clone(),
+            staging,
+            reads,
+            checks: checks.into(),
+            submission,
+            kernel: self.kernel,
+        })
     }
 
     fn record(&self) -> Result<(Vec<Staged>, wgpu::SubmissionIndex)> {
         let gpu = &self.gpu;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let uniforms = gpu.uniform(self.uniforms.len() as u64)?;
+        let times = match &gpu.clock {
+            Some(_) if !self.steps.is_empty() => {
+                Some(gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: None,
+                    ty: wgpu::QueryType::Timestamp,
+                    count: 2,
+                }))
+            }
+            _ => None,
+        };
         if !self.steps.is_empty() {
             gpu.queue.write_buffer(uniforms.raw(), 0, &self.uniforms);
-            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: times.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
+                    query_set,
+                    beginning_of_pass_write_index: Some(0),
+                    end_of_pass_write_index: Some(1),
+                }),
+            });
             for (step, offset) in self.steps.iter().zip((0u32..).step_by(UNIFORM_STEP)) {
                 let window = wgpu::BufferBinding {
                     buffer: uniforms.raw(),
@@ -133,6 +158,13 @@ impl Batch {
             }
             staging.push(Staged { buffer: to, bytes: *bytes, mapped: Mapped::default() });
         }
+        if let Some(times) = times {
+            let ticks = gpu.ticks()?;
+            encoder.resolve_query_set(&times, 0..2, ticks.raw(), 0);
+            let to = gpu.staging(16)?;
+            encoder.copy_buffer_to_buffer(ticks.raw(), 0, to.raw(), 0, 16);
+            staging.push(Staged { buffer: to, bytes: 16, mapped: Mapped::default() });
+        }
         let submission = gpu.queue.submit([encoder.finish()]);
         for staged in &staging {
             let mapped = staged.mapped.clone();
@@ -157,6 +189,8 @@ struct Staged {
 pub(crate) struct Pending {
     gpu: Arc<Gpu>,
     staging: Vec<Staged>,
+    /// Those that were asked for; timestamps come behind them.
+    reads: usize,
     checks: Vec<Report>,
     submission: wgpu::SubmissionIndex,
     kernel: &'static str,
@@ -165,7 +199,7 @@ pub(crate) struct Pending {
 impl Pending {
     /// What was asked to be read, in that order.
     pub(crate) async fn finish(self) -> Result<Vec<Vec<u32>>> {
-        let Self { gpu, staging, checks, submission, kernel } = self;
+        let Self { gpu, staging, reads, checks, submission, kernel } = self;
         // Outside browsers nobody else drives the device.
         #[cfg(not(target_arch = "wasm32"))]
         let _ = gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
@@ -192,6 +226,12 @@ impl Pending {
             staged.buffer.raw().unmap();
         }
         gpu.faults.check()?;
+        if results.len() > reads
+            && let (Some(clock), Some(ticks)) = (&gpu.clock, results.pop())
+        {
+            let tick = |i: usize| u64::from(ticks[i]) | u64::from(ticks[i + 1]) << 32;
+            clock.add(tick(0), tick(2));
+        }
         Ok(results)
     }
 }

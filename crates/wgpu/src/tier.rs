@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use maxsim_core::{Error, Result};
+use maxsim_shaders::kernels::MATRICES;
 use wgpu::Features;
 
 /// Capability tiers; each holds all that the ones before it hold, and each can be forced.
@@ -59,18 +60,22 @@ impl Tier {
     }
 }
 
-/// Extent of the cooperative matrices (f16 × f16 → f32) that `adapter` has, the largest.
-pub(crate) fn coop(adapter: &wgpu::Adapter) -> Option<u32> {
+/// The largest cooperative matrices (f16 × f16 → f32) of `adapter` that kernels exist for: extent, and invocations of a
+/// subgroup.
+pub(crate) fn coop(adapter: &wgpu::Adapter) -> Option<(u32, u32)> {
     use wgpu::CooperativeScalarType::{F16, F32};
+    let info = adapter.get_info();
+    let lanes = match info.backend {
+        // Metal reports what any device might have; those with matrices have 32.
+        wgpu::Backend::Metal => 32,
+        _ if info.subgroup_min_size == info.subgroup_max_size => info.subgroup_min_size,
+        _ => return None,
+    };
     let properties = adapter.cooperative_matrix_properties();
-    let square = properties.iter().filter(|p| {
-        p.m_size == p.n_size
-            && p.n_size == p.k_size
-            && p.ab_type == F16
-            && p.cr_type == F32
-            && matches!(p.m_size, 8 | 16)
-    });
-    square.map(|p| p.m_size).max()
+    MATRICES.into_iter().find(|&(extent, subgroup)| {
+        let square = |p: &wgpu::CooperativeMatrixProperties| [p.m_size, p.n_size, p.k_size] == [extent; 3];
+        subgroup == lanes && properties.iter().any(|p| square(p) && p.ab_type == F16 && p.cr_type == F32)
+    })
 }
 
 impl fmt::Display for Tier {

@@ -93,6 +93,21 @@ impl Engine {
         self.inner.backends.iter().map(|b| b.info())
     }
 
+    /// Compiles what scoring and searching documents of type `d` with queries of type `q` may need, of any shape and with any
+    /// options, so that no call waits for a compiler.
+    ///
+    /// # Errors
+    /// The preferred backend's.
+    pub fn prepare_for(&self, q: DType, d: DType) -> Result<()> {
+        self.inner.backends[0].prepare(q, d)
+    }
+
+    /// Time the preferred backend's device spent on calls that finished since this was last asked; `None` where it is not
+    /// measured (`EngineBuilder::device_timing`).
+    pub fn device_time(&self) -> Option<std::time::Duration> {
+        self.inner.backends[0].device_time()
+    }
+
     /// How `op` would be run.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ Examples:
   maxsim bench compare old.json new.json --tolerance 5
 
 With --json one object is printed: op, shape, dtype, backend, device, kernel, normalize, precision, threads, reps,
-gpu_us (null on the CPU), wall_us (median), min_us, gflops, peak_bytes, floor_us, machine.
+gpu_us (median; null where no GPU tells), wall_us (median), min_us, gflops, peak_bytes, floor_us, machine.
   peak_bytes  allocated at the peak of one call, beyond its inputs and its result
   floor_us    the least time this machine could need: the larger of the operator's bytes at the rate it reads memory
               and the operator's flops at the rate it multiplies and adds f32 in registers, both measured by this
@@ -205,7 +205,7 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Outcome> 
     if case.op == BenchOp::Approx && case.nq != 1 {
         return Err(Usage::new("--op approx scores one query at a time: --nq is 1").into());
     }
-    let bench = Bench { engine: global.engine()?, case };
+    let bench = Bench { engine: global.timed_engine()?, case };
     let record = match case.op {
         BenchOp::Forward => bench.forward(case.dtype),
         BenchOp::Fp8 => bench.forward(DType::E4M3),
@@ -425,16 +425,23 @@ impl Bench<'_> {
             (fit as usize).clamp(3, 100)
         });
         let mut times = Vec::with_capacity(reps);
+        let mut gpu_times = Vec::with_capacity(reps);
+        self.engine.device_time();
         let mut peak = 0;
         for _ in 0..reps {
             let start = Instant::now();
             let (output, peak_here) = alloc::peak_during(&run);
             times.push(start.elapsed().as_secs_f64() * 1e6);
+            gpu_times.extend(self.engine.device_time().map(|time| time.as_secs_f64() * 1e6));
             peak = peak.max(peak_here);
             std::hint::black_box(output?);
         }
-        times.sort_by(f64::total_cmp);
-        let median = (times[(reps - 1) / 2] + times[reps / 2]) / 2.0;
+        let median = |times: &mut Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
+        };
+        let wall_us = median(&mut times);
+        let gpu_us = (!gpu_times.is_empty()).then(|| median(&mut gpu_times));
 
         let info = self.engine.info();
         let machine = (plan.backend == maxsim::BackendKind::Cpu).then(|| floor::measure(info.threads));
@@ -449,10 +456,10 @@ impl Bench<'_> {
             precision: format!("{:?}", self.case.precision).to_lowercase(),
             threads: info.threads,
             reps,
-            gpu_us: None,
-            wall_us: median,
+            gpu_us,
+            wall_us,
             min_us: times[0],
-            gflops: cost.flops as f64 / median / 1e3,
+            gflops: cost.flops as f64 / wall_us / 1e3,
             peak_bytes: peak.saturating_sub(result_bytes) as u64,
             floor_us: machine.map(|machine| machine.floor_us(cost)),
             machine,
