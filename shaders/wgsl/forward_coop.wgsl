@@ -52,10 +52,8 @@ fn main(
     if (item >= p.work) {
         return;
     }
+    // Lists that are made on the device, with pairs that are none, are of residual documents.
     let work = work_of(item);
-    if (work.seg == ABSENT) {
-        return;
-    }
     let row0 = (subgroup / SN) * WM * EXTENT;
     let column0 = (subgroup % SN) * WN * EXTENT;
     let q_width = p.q_stride * 8u;

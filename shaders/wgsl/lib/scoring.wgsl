@@ -53,10 +53,9 @@ fn work_of(item: u32) -> Work {
     let at = select(0u, p.items_at + 4u * item, (p.flags & LIST) != 0u);
     let block = select(item % p.blocks, q_meta[at], (p.flags & LIST) != 0u);
     let seg = select(p.seg0 + item / p.blocks, q_meta[at + 1u], (p.flags & LIST) != 0u);
-    if (seg == ABSENT) {
-        return Work(at, block, seg, 0u, 0u, 0u, 0u);
-    }
-    return Work(at, block, seg, q_meta[4u * block], q_meta[4u * block + 1u], d_meta[4u * seg], d_meta[4u * seg + 1u]);
+    let there = select(seg, 0u, seg == ABSENT);
+    let segment = vec2<u32>(d_meta[4u * there], d_meta[4u * there + 1u]);
+    return Work(at, block, seg, q_meta[4u * block], q_meta[4u * block + 1u], segment.x, segment.y);
 }
 
 // Row `row` of the block has the maximum `key`, at row `winner` of the segment.
