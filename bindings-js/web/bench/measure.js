@@ -19,7 +19,7 @@ function vectors(elements) {
   return data;
 }
 
-/** Median rates of an engine of `api` per shape and storage type; `clock` in ms. */
+/** Median rates of an engine of `api` per shape and storage type; `clock` in ms, perhaps promised. */
 export async function measure(api, engine, { seconds = 0.3, storages = ["f32", "f16", "int8"], clock = () => performance.now() } = {}) {
   const rows = [];
   for (const { name, nq, nd, lq, ld, dim } of SHAPES) {
@@ -33,9 +33,9 @@ export async function measure(api, engine, { seconds = 0.3, storages = ["f32", "
       await score();
       const times = [];
       for (const end = performance.now() + 1000 * seconds; performance.now() < end || times.length < 3; ) {
-        const start = clock();
+        const start = await clock();
         await score();
-        times.push(clock() - start);
+        times.push((await clock()) - start);
       }
       await docs.dispose();
       const ms = times.sort((a, b) => a - b)[times.length >> 1];
