@@ -606,6 +606,15 @@ export interface Engine {
   /** Keeps documents, `[N, L, d]` padded, packed or residual, with the engine: upload once, search many times. */
   corpus(documents: CorpusInput | ResidualCorpusInput): Promise<Corpus>;
 
+  /**
+   * Builds a PLAID index in a directory: token vectors as a centroid and a few bits per dimension, found through inverted lists.
+   * Rejects with `ERR_UNSUPPORTED` where there is no file system, as in browsers.
+   */
+  buildIndex(options: BuildIndexOptions): Promise<Index>;
+
+  /** Opens the index in a directory or file. Rejects as {@link buildIndex} does, and with `ERR_FORMAT` if there is none. */
+  openIndex(path: string): Promise<Index>;
+
   /** Scoring with fixed options. */
   scorer(options?: ScorerOptions): Scorer;
 
@@ -642,6 +651,173 @@ export interface Corpus {
   /** Frees the documents. Calls under way still finish; later ones reject with `ERR_DISPOSED`. */
   dispose(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Id of a document in an index, which keeps it for life: a number below 2⁶⁴ or a text, all of one kind. */
+export type DocumentId = bigint | string;
+
+/** Ids as arguments: numbers up to 2⁵³ may be plain ones. */
+export type DocumentIds = readonly (DocumentId | number)[] | BigUint64Array;
+
+/** A value of metadata. A column has one type: boolean, text, integer (`bigint`) or float (`number`). */
+export type MetadataValue = boolean | string | bigint | number | null;
+
+/** Metadata of a document: values by column. Columns that are not named are null. */
+export type Metadata = Readonly<Record<string, MetadataValue | undefined>>;
+
+/** Documents for an index. */
+export interface IndexBatch {
+  /** Token vectors, which are normalised. */
+  documents: TokensInput;
+  /** An id per document. Default: numbers, counted on. */
+  ids?: DocumentIds;
+  /** A row per document. */
+  metadata?: readonly Metadata[];
+}
+
+/** Options of {@link Engine.buildIndex}. */
+export interface BuildIndexOptions extends CallOptions {
+  /** Directory of the new index. */
+  path: string;
+  /**
+   * Gives the documents, in batches. It is called twice, and has to give the same batches both times: once for a sample to train
+   * on, once to encode. Nothing is kept of a batch that was passed by, so that memory does not grow with their number.
+   */
+  documents(): AsyncIterable<IndexBatch> | Iterable<IndexBatch>;
+  /** Kind of the ids. Default `"number"`. */
+  ids?: "number" | "text";
+  /** Bits per dimension of residuals: 1, 2, 4 or 8. Default 4. */
+  nbits?: number;
+  /** Number of centroids. Default `2^⌊log2(16·√tokens)⌋`. */
+  centroids?: number;
+  /** Iterations of k-means. Default 4. */
+  iterations?: number;
+  /** Seed of sample and k-means. Default 42. */
+  seed?: number;
+  /** Replace an index that is there; it stays until the new one is finished. Otherwise that is `ERR_VALUE`. Default false. */
+  replace?: boolean;
+  /**
+   * What tells these documents from others. A build that ended early, by an error, a signal or the end of the process, is gone on
+   * with by the next one of the same options and source.
+   */
+  source?: string;
+  /** Hears of every batch. */
+  onProgress?(progress: BuildProgress): void;
+}
+
+/** How far a build is, in documents. */
+export interface BuildProgress {
+  readonly phase: "sampling" | "training" | "encoding";
+  /** Documents seen in this phase. */
+  readonly documents: number;
+  /** All documents; not known while sampling. */
+  readonly total?: number;
+}
+
+/** Facts about an index. */
+export interface IndexInfo {
+  /** Counts changes. */
+  readonly generation: number;
+  /** Documents, without deleted ones. */
+  readonly documents: number;
+  /** Deleted documents whose room has not been gained yet. */
+  readonly deleted: number;
+  /** Tokens, of deleted documents too. */
+  readonly tokens: number;
+  readonly dim: number;
+  readonly nbits: number;
+  readonly centroids: number;
+  readonly ids: "number" | "text";
+  readonly columns: readonly { readonly name: string; readonly type: "boolean" | "integer" | "float" | "text" }[];
+  readonly segments: number;
+  /** Bytes that a search reads per token. */
+  readonly bytesPerToken: number;
+  readonly fileBytes: number;
+}
+
+/** Which documents of an index are meant: those to which all that is given applies. */
+export interface Selection {
+  /**
+   * An expression over metadata in a small part of SQL, such as `year >= ? AND lang IN ('de', 'en')`: comparisons, `IN`, `LIKE`,
+   * `BETWEEN`, `IS NULL`, `AND`, `OR`, `NOT`.
+   */
+  filter?: string;
+  /** Values for the question marks of `filter`. */
+  parameters?: readonly MetadataValue[];
+  /** Documents of these ids; ids that no document has are passed over. */
+  ids?: DocumentIds;
+}
+
+/** Options of {@link Index.search}. */
+export interface IndexSearchOptions extends CallOptions, Selection {
+  /** Hits per query at most. */
+  topK: number;
+  /** Centroids probed per query token. Default 8. */
+  nIvfProbe?: number;
+  /** Documents kept by approximate score, a quarter of which is scored well. Default 4096. */
+  nFullScores?: number;
+  /** Leave out probed centroids whose best similarity with a query token is below this. */
+  centroidScoreThreshold?: number;
+  /** Score every document. Default false. */
+  exact?: boolean;
+  /** Divide query tokens by their length. Default true. */
+  normalize?: boolean;
+  /** Also say which document token won each query token. Default false. */
+  explain?: boolean;
+  precision?: Precision;
+}
+
+/** A found document. */
+export interface IndexHit {
+  readonly id: DocumentId;
+  readonly score: number;
+  /** With `explain`: per query token the winning token of the document, −1 where there is none. */
+  readonly winners?: Int32Array;
+}
+
+/**
+ * An index on disk. Changes are durable when their promise resolves, and are all there or not at all, whatever happens.
+ *
+ * Searches see what this object did, and after {@link Index.refresh} what others did. The first change takes the index's
+ * writer lock until {@link Index.dispose}; it rejects with `ERR_LOCKED` if another has it.
+ */
+export interface Index {
+  /** Facts as of now. */
+  info(): IndexInfo;
+
+  /** The best documents of every query, a list each (of a single query `[Lq, d]`, one list), best first. */
+  search(query: QueryInput, options: IndexSearchOptions): Promise<IndexHit[][]>;
+
+  /**
+   * Adds documents; with `replace` in place of those that have their ids, which is otherwise `ERR_INDEX`. Gives how many were
+   * replaced.
+   */
+  add(batch: IndexBatch, options?: IndexAddOptions): Promise<number>;
+
+  /** Deletes documents; gives how many. Naming neither `filter` nor `ids` is `ERR_VALUE`. */
+  delete(which: Selection, options?: CallOptions): Promise<number>;
+
+  /** Brings the index into few files and gains the room of deleted documents. */
+  compact(options?: CallOptions): Promise<void>;
+
+  /** Metadata of a document, without nulls; `undefined` if there is no such document. */
+  metadata(id: DocumentId | number): Promise<Record<string, MetadataValue> | undefined>;
+
+  /** Sees what other writers did. */
+  refresh(): Promise<void>;
+
+  /** Compares all files with their checksums and each other: rejects with `ERR_CORRUPT` if something is wrong. */
+  verify(): Promise<void>;
+
+  /** Lets go of files and lock. Calls under way still finish; later ones reject with `ERR_DISPOSED`. */
+  dispose(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Options of {@link Index.add}. */
+export interface IndexAddOptions extends CallOptions {
+  /** Default false. */
+  replace?: boolean;
 }
 
 /** Options of {@link Engine.scorer}. */

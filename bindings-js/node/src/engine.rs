@@ -128,7 +128,7 @@ fn slot(held: &Mutex<Option<Held>>, corpus: &Corpus) -> Result<Slot> {
 }
 
 impl NativeEngine {
-    fn get(&self, cancel: Option<&NativeCancel>) -> Result<Engine> {
+    pub(crate) fn get(&self, cancel: Option<&NativeCancel>) -> Result<Engine> {
         alive(&self.held, |held| held.engine.with_cancel(flag(cancel)))
     }
 }

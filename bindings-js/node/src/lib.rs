@@ -9,6 +9,7 @@ mod corpus;
 mod encoder;
 mod engine;
 mod failure;
+mod index;
 mod input;
 mod job;
 mod output;

@@ -62,7 +62,7 @@ impl RawTensor {
 
 impl RawTokens {
     /// The tokens, checked. Errors name fields as JavaScript does, e.g. `q.offsets`.
-    pub(crate) fn tokens(&self) -> Result<Tokens<'_>> {
+    pub fn tokens(&self) -> Result<Tokens<'_>> {
         self.build().map_err(|error| {
             error.map_argument(|argument| {
                 field(&self.name, if argument == "cu_seqlens" { "offsets" } else { argument })

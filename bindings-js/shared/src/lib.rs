@@ -25,7 +25,7 @@ pub use calls::{
 pub use encoder::{RawEncoded, encode};
 pub use failure::{Detail, Failure};
 pub use input::{RawTensor, RawTokens};
-pub use operation::{Arguments, Operation, RawBackward, RawOp, RawOptions};
+pub use operation::{Arguments, Operation, RawBackward, RawOp, RawOptions, camel};
 pub use output::{RawGradients, RawPacked, RawPackedTokens, RawScores, check_len};
 pub use residual::{RawCodec, RawCodes, RawResidual};
 pub use warnings::{collect_warnings, take_warnings};

@@ -312,7 +312,7 @@ pub(crate) fn renamed(argument: &str, q: &str, d: &str) -> Argument {
 }
 
 /// `snake_case` as JavaScript spells it.
-pub(crate) fn camel(snake: &str) -> String {
+pub fn camel(snake: &str) -> String {
     let mut words = snake.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |mut name, word| {

@@ -71,3 +71,17 @@ export async function mistakes(engine: Engine, docs: Corpus, scorer: Scorer, inf
   // @ts-expect-error read-only
   info.threads = 3;
 }
+
+export async function indexes(engine: Engine, q: Float32Array, batch: TokensInput): Promise<bigint | string | undefined> {
+  await using index = await engine.buildIndex({
+    path: "wiki.index",
+    documents: async function* () {
+      yield { documents: batch, ids: [1, 2n], metadata: [{ year: 2020, lang: "en" }, { year: null }] };
+    },
+    onProgress: ({ phase, documents, total }) => void [phase, documents, total],
+  });
+  await index.add({ documents: batch, ids: new BigUint64Array([3n, 4n]) }, { replace: true });
+  await index.delete({ filter: "year < ?", parameters: [1990] });
+  const [hits] = await index.search(q, { topK: 10, filter: "lang IN ('de', 'en')" });
+  return hits?.[0]?.id;
+}

@@ -12,6 +12,7 @@ import {
   type Schema,
 } from "./check.js";
 import { disposed, settle, type Held, type Host } from "./host.js";
+import { buildIndex, openIndex } from "./indexes.js";
 import type { NativeCorpus, NativeEngine, RawBackward, RawOp } from "./native.js";
 import { codec, codes, heldCodes, heldResidual, isResidual, RESIDUAL, residual, residualOf } from "./residual.js";
 import { dtype, fields, held, TOKEN_FIELDS, tensor, tokens } from "./tokens.js";
@@ -200,6 +201,16 @@ class Engine implements api.Engine {
       this.#native.residualCorpus(raw, cancel),
     );
     return { native, normalized: true };
+  }
+
+  async buildIndex(options: api.BuildIndexOptions): Promise<api.Index> {
+    this.#check();
+    return buildIndex(this.#host, this.#native, options);
+  }
+
+  async openIndex(path: string): Promise<api.Index> {
+    this.#check();
+    return openIndex(this.#host, this.#native, path);
   }
 
   scorer(options?: ScorerOptions): api.Scorer {

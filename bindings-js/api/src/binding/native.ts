@@ -2,7 +2,7 @@
  * What a native binding (napi addon, WebAssembly, worker) offers. Plain values in, plain values out, so that they can
  * cross a thread. Inputs have been normalised, but only Rust checks that they fit each other.
  */
-import type { CpuLevel, EngineInfo, EngineOptions, ErrorCode, ErrorDetails, Plan, Precision } from "../index.js";
+import type { CpuLevel, EngineInfo, EngineOptions, ErrorCode, ErrorDetails, IndexInfo, Plan, Precision } from "../index.js";
 
 /** Tokens with every representation reduced to one. */
 export interface RawTokens {
@@ -178,6 +178,9 @@ export interface NativeEngine {
   explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure>;
   corpus(documents: RawTokens, options: RawCorpusOptions, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
   residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
+  /** Where there is a file system. */
+  openIndex?(path: string): Promise<NativeIndex | Failure>;
+  createBuild?(path: string, options: RawBuildOptions): Promise<NativeBuild | Failure>;
   dispose(): void;
 }
 
@@ -186,6 +189,103 @@ export interface NativeCorpus {
   readonly dim: number;
   readonly dtype: string;
   readonly bytes: number;
+  dispose(): void;
+}
+
+/** Ids of one kind. */
+export interface RawIds {
+  numbers?: BigUint64Array;
+  texts?: string[];
+}
+
+/** A named value; null if it has none. */
+export interface RawValue {
+  name: string;
+  bool?: boolean;
+  int?: bigint;
+  float?: number;
+  text?: string;
+}
+
+export interface RawBatch {
+  documents: RawTokens;
+  ids?: RawIds;
+  metadata?: RawValue[][];
+}
+
+export interface RawBuildOptions {
+  ids?: string;
+  nbits?: number;
+  centroids?: number;
+  iterations?: number;
+  seed?: number;
+  replace?: boolean;
+  source?: string;
+}
+
+export interface RawSelection {
+  filter?: string;
+  parameters?: RawValue[];
+  ids?: RawIds;
+}
+
+export interface RawIndexSearch {
+  topK: number;
+  nIvfProbe?: number;
+  nFullScores?: number;
+  centroidScoreThreshold?: number;
+  exact?: boolean;
+  normalize?: boolean;
+  explain?: boolean;
+  precision?: Precision;
+  which: RawSelection;
+}
+
+/** Hits of query `i` are `offsets[i]` to `offsets[i + 1]`; winners have a row per hit. */
+export interface RawHits {
+  ids: RawIds;
+  scores: Float32Array;
+  offsets: Uint32Array;
+  winners?: Int32Array;
+}
+
+/** How many documents something was about. */
+export interface RawCount {
+  count: number;
+}
+
+/** Metadata of several documents. */
+export interface RawRows {
+  rows: (RawValue[] | null)[];
+}
+
+/** Changes are committed one at a time; one that fails leaves nothing behind. */
+export interface NativeIndex {
+  info(): IndexInfo;
+  search(q: RawTokens, options: RawIndexSearch, cancel?: NativeCancel): Promise<RawHits | Failure>;
+  add(batch: RawBatch, replace: boolean, cancel?: NativeCancel): Promise<RawCount | Failure>;
+  delete(which: RawSelection, cancel?: NativeCancel): Promise<RawCount | Failure>;
+  compact(cancel?: NativeCancel): Promise<RawCount | Failure>;
+  refresh(): Promise<RawCount | Failure>;
+  verify(): Promise<RawCount | Failure>;
+  metadata(ids: RawIds): Promise<RawRows | Failure>;
+  dispose(): void;
+}
+
+export interface RawBuildState {
+  trained: boolean;
+  documents: number;
+  tokens: number;
+  done: number;
+}
+
+/** A build; its methods are called one after the other. */
+export interface NativeBuild {
+  state(): Promise<RawBuildState | Failure>;
+  sample(documents: RawTokens, cancel?: NativeCancel): Promise<RawBuildState | Failure>;
+  train(cancel?: NativeCancel): Promise<RawBuildState | Failure>;
+  add(batch: RawBatch, cancel?: NativeCancel): Promise<RawBuildState | Failure>;
+  finish(): Promise<NativeIndex | Failure>;
   dispose(): void;
 }
 
