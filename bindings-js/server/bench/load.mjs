@@ -2,6 +2,8 @@
 //
 //   node bench/load.mjs [rerank-vectors|overload|stop …] [--seconds N] [--out FILE.json]
 //
+// The service is configured as always, by MAXSIM_… in the environment.
+//
 // rerank-vectors  100 documents × 180 tokens × 128 f16 against 32 query tokens, 15 requests a second
 // overload        ten times what the service can do, then how fast it recovers
 // stop            SIGTERM under load
@@ -111,6 +113,7 @@ const record = {
   machine: { cpu: os.cpus()[0].model, cores: os.cpus().length, node: process.version },
   load_average_before: os.loadavg().map(round),
   seconds,
+  settings: Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith("MAXSIM_"))),
   scenarios: {},
 };
 for (const name of positionals.length > 0 ? positionals : Object.keys(scenarios)) {
