@@ -13,6 +13,8 @@ export interface Config {
   encoder: "static" | "onnx";
   /** Folder of the ONNX model. */
   model: string | undefined;
+  /** Paths of indexes by the names they are searched under. */
+  indexes: ReadonlyMap<string, string>;
   /** CPU threads of the engine and of ONNX; `undefined` takes one per core. */
   threads: number | undefined;
   /** Batches that are computed at the same time, per stage. */
@@ -80,6 +82,13 @@ function bytes(text: string): number {
   return value;
 }
 
+function paths(text: string): Map<string, string> {
+  const entries = text.split(",").filter((entry) => entry.trim() !== "").map((entry) => /^\s*([\w.-]+)=(.+)$/.exec(entry));
+  const found = new Map(entries.map((match) => [match?.[1] ?? "", match?.[2] ?? ""]));
+  if (found.has("") || found.size < entries.length) throw new Expected("name=path, name=path, … with different names of letters, digits, - . _");
+  return found;
+}
+
 function oneOf(...allowed: string[]) {
   return (text: string): string => {
     if (!allowed.includes(text)) throw new Expected(`one of ${allowed.join(", ")}`);
@@ -97,6 +106,7 @@ export const SETTINGS: { readonly [K in Exclude<keyof Config, "apiKeys">]: Setti
   port: { flag: "port", env: "PORT", default: "8787", help: "port; 0 takes a free one", parse: integer(0, 65535) },
   encoder: { flag: "encoder", env: "MAXSIM_ENCODER", default: "static", help: "static (built in) or onnx", parse: oneOf("static", "onnx") },
   model: { flag: "model", env: "MAXSIM_MODEL", default: "", help: "folder of an ONNX ColBERT model", parse: optional(String) },
+  indexes: { flag: "indexes", env: "MAXSIM_INDEXES", default: "", help: "indexes to search: name=path, …", parse: paths },
   threads: { flag: "threads", env: "MAXSIM_THREADS", default: "", help: "CPU threads [one per core]", parse: optional(integer(1, 1024)) },
   concurrency: { flag: "concurrency", env: "MAXSIM_CONCURRENCY", default: "2", help: "batches computed at a time, per stage", parse: integer(1, 64) },
   maxRequests: { flag: "max-requests", env: "MAXSIM_MAX_REQUESTS", default: "64", help: "requests in the service; more are answered 429", parse: integer(1) },

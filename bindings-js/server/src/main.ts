@@ -21,6 +21,12 @@ if (args.includes("--help")) {
         void service.close().then((finished) => process.exit(finished ? 0 : 1));
       });
     }
+    process.on("SIGHUP", () => {
+      service.refresh().then(
+        () => service.app.log.info("refreshed"),
+        (error: unknown) => service.app.log.error({ err: error }, "not refreshed"),
+      );
+    });
   } catch (error) {
     console.error(`maxsim-server: ${(error as Error).message}`);
     process.exitCode = error instanceof ConfigError ? 2 : 1;

@@ -2,8 +2,8 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Admission } from "./http/admission.js";
 
-/** What has a queue: texts to encode and score, vectors to score. */
-export type StageName = "texts" | "score";
+/** What has a queue: texts to encode and score, vectors to score, searches. */
+export type StageName = "texts" | "score" | "search";
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 

@@ -8,6 +8,7 @@ import { onnxEncoder } from "./encoders/onnx.js";
 import { staticEncoder } from "./encoders/static.js";
 import { Reranking } from "./engine/reranking.js";
 import { Scoring } from "./engine/scoring.js";
+import { openIndexes, Searching } from "./engine/searching.js";
 import { Admission } from "./http/admission.js";
 import { createApp } from "./http/app.js";
 import { Metrics } from "./metrics.js";
@@ -20,6 +21,7 @@ export interface Services {
   readonly metrics: Metrics;
   readonly scoring: Scoring;
   readonly reranking: Reranking;
+  readonly searching: Searching;
   /** Whether requests should be sent here. */
   readiness(): "ready" | "stopping" | "broken";
 }
@@ -29,6 +31,8 @@ export interface Service {
   /** Where it listens, `http://host:port`. */
   readonly url: string;
   readonly app: FastifyInstance;
+  /** Makes searches see what was written to the indexes since they were opened or refreshed. */
+  refresh(): Promise<void>;
   /**
    * Finishes what was accepted and stops: says that it is stopping, then listens no longer, then waits for the requests
    * inside. False if some had to be given up after `shutdownTimeout`.
@@ -48,11 +52,13 @@ export const VERSION: string = createRequire(import.meta.url)("../package.json")
 export async function startService(config: Config): Promise<Service> {
   const engine = await createEngine({ threads: config.threads, silent: true });
   let encoder: Encoder | undefined;
+  let searching: Searching | undefined;
   let app: FastifyInstance | undefined;
   let stopping = false;
   const release = async (): Promise<void> => {
     await app?.close();
     await encoder?.close();
+    await searching?.close();
     await engine.dispose();
   };
   try {
@@ -61,6 +67,7 @@ export async function startService(config: Config): Promise<Service> {
     const admission = new Admission(config);
     const metrics = new Metrics(admission);
     const scoring = new Scoring(engine, config.concurrency, metrics);
+    const search = (searching = new Searching(await openIndexes(engine, config.indexes), config.concurrency, metrics));
     const services: Services = {
       config,
       version: VERSION,
@@ -68,6 +75,7 @@ export async function startService(config: Config): Promise<Service> {
       metrics,
       scoring,
       reranking: new Reranking(model, engine, metrics),
+      searching: search,
       readiness: () => (stopping ? "stopping" : model.failure ? "broken" : "ready"),
     };
     const running = (app = await createApp(services));
@@ -90,7 +98,7 @@ export async function startService(config: Config): Promise<Service> {
       return finished;
     };
     let stopped: Promise<boolean> | undefined;
-    return { url, app: running, close: () => (stopped ??= stop()) };
+    return { url, app: running, refresh: () => search.refresh(), close: () => (stopped ??= stop()) };
   } catch (error) {
     await release();
     throw error;

@@ -22,7 +22,7 @@ test("health, readiness, metrics and the description are there", async () => {
   assert.match(body, /^maxsim_documents_total 1$/m);
   const description = (await get(url, "/openapi.json")).json;
   assert.equal(description.openapi, "3.1.0");
-  assert.deepEqual(Object.keys(description.paths).sort(), ["/health", "/info", "/metrics", "/ready", "/rerank", "/v1/rerank", "/v1/score", "/v2/rerank"]);
+  assert.deepEqual(Object.keys(description.paths).sort(), ["/health", "/info", "/metrics", "/ready", "/rerank", "/v1/indexes", "/v1/indexes/{name}/search", "/v1/rerank", "/v1/score", "/v2/rerank"]);
   const score = description.paths["/v1/score"].post;
   assert.deepEqual(Object.keys(score.requestBody.content), ["application/json", "application/octet-stream", "application/x-safetensors"]);
   assert.ok(["200", "400", "401", "408", "413", "415", "429", "503"].every((status) => status in score.responses));

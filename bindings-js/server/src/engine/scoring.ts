@@ -50,7 +50,7 @@ async function scoreOne(engine: Engine, job: ScoreJob, signal: AbortSignal): Pro
 }
 
 /** Types whose sequences can be laid behind one another without looking at them. */
-const PLAIN: readonly (DType | undefined)[] = ["f32", "f16", "bf16"];
+export const PLAIN: readonly (DType | undefined)[] = ["f32", "f16", "bf16"];
 
 function batchKey({ query, documents, normalize, precision }: ScoreJob): string | undefined {
   const plain = PLAIN.includes(query.dtype) && PLAIN.includes(documents.dtype) && packed(documents);
@@ -87,7 +87,7 @@ export async function scoreEach(
 }
 
 /** Batches of one type and dimension behind one another, packed. */
-function joined(parts: readonly TokensInput[]): TokensInput {
+export function joined(parts: readonly TokensInput[]): TokensInput & { dim: number } {
   const { dim, dtype } = parts[0]!;
   const Type = (dtype === "f32" ? Float32Array : Uint16Array) as Float32ArrayConstructor;
   const data = new Type(parts.reduce((sum, part) => sum + part.data.length, 0));

@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import swagger from "@fastify/swagger";
 import { Ajv, type Options as AjvOptions } from "ajv";
 import fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import { indexRoutes } from "../routes/indexes.js";
 import { operationsRoutes } from "../routes/operations.js";
 import { rerankRoutes } from "../routes/rerank.js";
 import { scoreRoutes } from "../routes/score.js";
@@ -101,6 +102,7 @@ export async function createApp(services: Services): Promise<FastifyInstance> {
         receive(payload, config.bodyLimit),
       );
       scoreRoutes(binary, services);
+      indexRoutes(binary, services);
     });
   });
   await app.ready();

@@ -94,7 +94,7 @@ const FIELDS: readonly [RegExp, string][] = [
   [/^d\.scales/, "documents_scales"],
   [/^d\.offsets/, "offsets"],
   [/^d\.lengths/, "lengths"],
-  [/^q\b.*/, "query"],
+  [/^(q|query)\b.*/, "query"],
   [/^d\b.*/, "documents"],
 ];
 
@@ -106,7 +106,7 @@ function engineError(error: MaxSimError): { status: number; body: ErrorBody } {
   }
   const { argument = "", expected, got, position } = details;
   const [pattern, name] = FIELDS.find(([p]) => p.test(argument)) ?? [/^.*/, argument];
-  const field = argument.replace(pattern, name);
+  const field = argument.replace(pattern, name).replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const message = error.message.replace(argument, field);
   return { status: 400, body: { message, code, field, ...defined({ expected, got, position }) } };
 }

@@ -19,7 +19,7 @@ type Name = (typeof NAMES)[number];
  * @throws {HttpError} naming the entry.
  */
 export function binaryVectors(body: Uint8Array): Vectors {
-  const tensors = parse(body);
+  const tensors = parse(body, NAMES);
   const query = tokens(tensors, "query", [2]);
   const documents = tokens(tensors, "documents", [2, 3]);
   const offsets = integers(tensors, "offsets");
@@ -39,7 +39,12 @@ export function binaryVectors(body: Uint8Array): Vectors {
   return { query, documents: { ...documents, dim, offsets: Uint32Array.from({ length: count + 1 }, (_, i) => i * length) } };
 }
 
-function parse(body: Uint8Array): Map<string, TensorView> {
+/** `query [Lq, d]` alone, with `query_scales` if it is I8 or F8_E4M3. */
+export function binaryQuery(body: Uint8Array): Vectors["query"] {
+  return tokens(parse(body, ["query", "query_scales"]), "query", [2]);
+}
+
+function parse(body: Uint8Array, names: readonly Name[]): Map<string, TensorView> {
   let tensors: Map<string, TensorView>;
   try {
     tensors = parseSafetensors(body);
@@ -49,7 +54,7 @@ function parse(body: Uint8Array): Map<string, TensorView> {
     throw new HttpError(400, "ERR_FORMAT", `${field}: ${error.message}`, { field });
   }
   for (const name of tensors.keys()) {
-    if (!(NAMES as readonly string[]).includes(name)) throw fieldError(name, `one of ${NAMES.join(", ")}`, "another name");
+    if (!(names as readonly string[]).includes(name)) throw fieldError(name, `one of ${names.join(", ")}`, "another name");
   }
   return tensors;
 }

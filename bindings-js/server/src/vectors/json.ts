@@ -11,15 +11,22 @@ export type Matrix = readonly (readonly number[])[];
  * @throws {HttpError} naming the first vector of another length, or the first element that is no finite number of f32.
  */
 export function jsonVectors(query: Matrix, documents: readonly Matrix[]): Vectors {
-  const dim = query[0]!.length;
-  if (dim === 0) throw fieldError("query[0]", "at least 1 number", "none", "ERR_SHAPE");
+  const q = jsonQuery(query);
+  const { dim } = q;
   const offsets = new Uint32Array(documents.length + 1);
   documents.forEach((tokens, i) => (offsets[i + 1] = offsets[i]! + tokens.length));
   const data = new Float32Array(offsets[documents.length]! * dim);
   documents.forEach((tokens, i) => flatten(tokens, dim, data, offsets[i]!, `documents[${i}]`));
-  const q = new Float32Array(query.length * dim);
-  flatten(query, dim, q, 0, "query");
-  return { query: { data: q, dtype: "f32", dim }, documents: { data, dtype: "f32", dim, offsets } };
+  return { query: q, documents: { data, dtype: "f32", dim, offsets } };
+}
+
+/** `query [Lq][d]` alone. */
+export function jsonQuery(query: Matrix): Vectors["query"] {
+  const dim = query[0]!.length;
+  if (dim === 0) throw fieldError("query[0]", "at least 1 number", "none", "ERR_SHAPE");
+  const data = new Float32Array(query.length * dim);
+  flatten(query, dim, data, 0, "query");
+  return { data, dtype: "f32", dim };
 }
 
 function flatten(tokens: Matrix, dim: number, into: Float32Array, row: number, field: string): void {
