@@ -11,9 +11,6 @@ function skipped({ options }, name) {
   if (options.backend === "cpu" && options.worker === false && name === "a call under way stops soon after its signal") {
     return "the thread that would abort it is the one that computes";
   }
-  if (options.backend === undefined && name === "explain says how an operator would be run") {
-    return "some operators are not on wgpu yet, so that the CPU explains them";
-  }
   return false;
 }
 
