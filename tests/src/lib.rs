@@ -66,3 +66,8 @@ pub fn check_family(family: Family) {
         problems.join("\n")
     );
 }
+
+/// The examples in `docs/plaid.md`, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/plaid.md")]
+pub struct PlaidGuide;

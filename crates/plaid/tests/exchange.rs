@@ -355,6 +355,44 @@ fn damage_is_told() {
     assert!(!Directory::open(&source).unwrap().verify().unwrap().problems.is_empty());
 }
 
+/// Bytes changed, cut off or repeated anywhere: an index or an error, and what is read can be searched.
+#[test]
+fn nothing_panics() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("index");
+    write(&path, 2);
+    let engine = engine();
+    let mut rng = ChaCha8Rng::seed_from_u64(77);
+    let mut files: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut readable = 0;
+    for round in 0..600 {
+        let file = &files[round % files.len()];
+        let good = fs::read(file).unwrap();
+        let mut bad = good.clone();
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..bad.len());
+            match rng.random_range(0..4) {
+                0 => bad[at] = rng.random(),
+                1 => bad[at] ^= 1 << rng.random_range(0..8),
+                2 => bad.truncate(at.max(1)),
+                _ => bad.extend_from_within(at..),
+            }
+        }
+        fs::write(file, bad).unwrap();
+        if let Ok((codec, segment)) = read(&path) {
+            let _ = Directory::open(&path).unwrap().verify();
+            let query = vec![0.3f32; 3 * codec.dim()];
+            let q = Tokens::padded(&query, &[3, codec.dim()]).unwrap();
+            Searched::all(&codec, &[&segment]).search(&engine, q, PlaidOptions::top_k(5)).unwrap();
+            readable += 1;
+        }
+        fs::write(file, good).unwrap();
+    }
+    // Both kinds are met.
+    assert!((50..590).contains(&readable), "{readable}");
+}
+
 /// fast-plaid's own indexes give fast-plaid's own results, and come back from a round trip byte for byte.
 #[test]
 fn fast_plaids_results() {

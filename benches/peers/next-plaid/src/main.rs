@@ -1,8 +1,9 @@
 //! Building and searching the same documents with maxsim and with next-plaid, one after the other in one process.
 //!
 //! `cargo run --release [--features openblas] -- [documents] [queries]` prints one JSON object: seconds to build, milliseconds
-//! per query (alone, and in a batch), recall@10 against exact scores of the raw vectors, and whether each program finds the
-//! same in the other's directory.
+//! per query (alone, and in a batch), processor seconds of all threads for the same (which say more than time where others use
+//! the machine too), recall@10 against exact scores of the raw vectors and against the same index scored whole, and whether
+//! each program finds the same in the other's directory.
 //!
 //! Documents: 60 to 180 tokens around 4,000 shared topics, `d = 128`; queries: 32 noisy tokens of a document. The same
 //! distribution as the fast-plaid measurement in PEERS.
@@ -70,9 +71,18 @@ fn generate(documents: usize, queries: usize) -> Data {
     Data { vectors, offsets, queries: asked }
 }
 
-/// Median milliseconds of `work`, called `times` times after one call that does not count.
-fn median(times: usize, mut work: impl FnMut()) -> f64 {
+/// Processor seconds this process has used, all threads together (Linux; 0 elsewhere).
+fn processor() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, counted behind the name in parentheses, in hundredths.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Median milliseconds and mean processor milliseconds of `work`, called `times` times after one call that does not count.
+fn measure(times: usize, mut work: impl FnMut()) -> (f64, f64) {
     work();
+    let before = processor();
     let mut all: Vec<f64> = (0..times)
         .map(|_| {
             let start = Instant::now();
@@ -80,8 +90,9 @@ fn median(times: usize, mut work: impl FnMut()) -> f64 {
             start.elapsed().as_secs_f64() * 1e3
         })
         .collect();
+    let processor = (processor() - before) * 1e3 / times as f64;
     all.sort_by(f64::total_cmp);
-    all[times / 2]
+    (all[times / 2], processor)
 }
 
 fn recall(found: &[Vec<u32>], exact: &[Vec<u32>]) -> f64 {
@@ -92,9 +103,9 @@ fn recall(found: &[Vec<u32>], exact: &[Vec<u32>]) -> f64 {
     common.sum::<usize>() as f64 / exact.iter().map(Vec::len).sum::<usize>() as f64
 }
 
-fn build(engine: &Engine, data: &Data, nbits: u32) -> (IndexCodec, Segment, f64) {
+fn build(engine: &Engine, data: &Data, nbits: u32) -> (IndexCodec, Segment, [f64; 2]) {
     let tokens = data.vectors.len() / DIM;
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), processor());
     let options = TrainOptions { nbits, ..TrainOptions::default() };
     let mut sample = Sample::new(DIM, tokens, options.seed).unwrap();
     sample.add(&TensorRef::new(&data.vectors, &[tokens, DIM]).unwrap()).unwrap();
@@ -104,9 +115,13 @@ fn build(engine: &Engine, data: &Data, nbits: u32) -> (IndexCodec, Segment, f64)
     let encoded = codec.encode(engine, &TensorRef::new(&data.vectors, &[tokens, DIM]).unwrap()).unwrap();
     let segment = codec.segment(data.offsets.clone(), encoded).unwrap();
     let seconds = start.elapsed().as_secs_f64();
-    eprintln!("maxsim: {seconds:.1} s (sample {sampled:.1}, train {:.1}, encode {:.1}), K = {}",
-        trained - sampled, seconds - trained, codec.count());
-    (codec, segment, seconds)
+    eprintln!(
+        "maxsim: {seconds:.1} s (sample {sampled:.1}, train {:.1}, encode {:.1}), K = {}",
+        trained - sampled,
+        seconds - trained,
+        codec.count()
+    );
+    (codec, segment, [seconds, processor() - before])
 }
 
 fn search(engine: &Engine, codec: &IndexCodec, segments: &[&Segment], q: Tokens<'_>) -> Vec<Vec<u32>> {
@@ -157,35 +172,43 @@ fn main() {
         let (codec, segment, seconds) = build(&engine, &data, nbits);
         let segments = [&segment];
         let found = search(&engine, &codec, &segments, q(0..queries));
+        let whole = Searched::all(&codec, &segments)
+            .search(&engine, q(0..queries), PlaidOptions { exact: true, ..PlaidOptions::top_k(10) })
+            .unwrap();
+        let whole: Vec<Vec<u32>> =
+            whole.iter().map(|hits| hits.iter().map(|hit| hit.document).collect()).collect();
         let mut i = 0;
-        let one = median(15, || {
+        let one = measure(31, || {
             search(&engine, &codec, &segments, q(i % queries..i % queries + 1));
             i += 1;
         });
-        let batch = median(3, || drop(search(&engine, &codec, &segments, q(0..queries)))) / queries as f64;
+        let batch = measure(5, || drop(search(&engine, &codec, &segments, q(0..queries))));
         let ours = json!({
-            "build_s": seconds, "one_ms": one, "batch_ms": batch, "recall": recall(&found, &exact),
+            "build_s": seconds[0], "build_processor_s": seconds[1], "one_ms": one.0, "one_processor_ms": one.1,
+            "batch_ms": batch.0 / queries as f64, "batch_processor_ms": batch.1 / queries as f64,
+            "recall": recall(&found, &exact), "recall_of_whole_index": recall(&found, &whole),
             "bytes_per_token": segment.bytes() as f64 / segment.tokens() as f64,
         });
         eprintln!("{nbits} bit maxsim {ours}");
 
         let path = work.path().join(format!("peer{nbits}"));
         let path = path.to_str().unwrap();
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), processor());
         let config = IndexConfig { nbits: nbits as usize, ..IndexConfig::default() };
         let index = MmapIndex::create_with_kmeans(&peer_documents, path, &config).unwrap();
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = [start.elapsed().as_secs_f64(), processor() - before];
         let parameters = SearchParameters { centroid_score_threshold: None, ..SearchParameters::default() };
         let mut i = 0;
-        let one = median(15, || {
+        let one = measure(31, || {
             index.search(&peer_queries[i % queries], &parameters, None).unwrap();
             i += 1;
         });
-        let batch =
-            median(3, || drop(index.search_batch(&peer_queries, &parameters, true, None).unwrap())) / queries as f64;
+        let batch = measure(5, || drop(index.search_batch(&peer_queries, &parameters, true, None).unwrap()));
         let peer_found = peer_ids(index.search_batch(&peer_queries, &parameters, true, None).unwrap());
         let peer = json!({
-            "build_s": seconds, "one_ms": one, "batch_ms": batch, "recall": recall(&peer_found, &exact),
+            "build_s": seconds[0], "build_processor_s": seconds[1], "one_ms": one.0, "one_processor_ms": one.1,
+            "batch_ms": batch.0 / queries as f64, "batch_processor_ms": batch.1 / queries as f64,
+            "recall": recall(&peer_found, &exact),
         });
         eprintln!("{nbits} bit next-plaid {peer}");
 

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod errors;
 mod help;
+mod index;
 mod index_life;
 mod info;
 mod pipes;
