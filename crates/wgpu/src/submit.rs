@@ -53,13 +53,15 @@ impl Batch {
         if groups == 0 {
             return Ok(());
         }
-        let most = u64::from(self.gpu.caps.max_workgroups);
-        let groups = u32::try_from(groups).ok().filter(|&n| u64::from(n) <= most * most);
-        let groups = groups.ok_or_else(|| Error::Limit {
-            argument: "work".into(),
-            limit: "the device's workgroups per dispatch".into(),
-            got: "more".into(),
-        })?;
+        let most = u64::from(self.gpu.caps.max_workgroups).pow(2).min(u64::from(u32::MAX));
+        if groups as u64 > most {
+            return Err(Error::Limit {
+                argument: variant.kernel.name.into(),
+                limit: format!("{most} workgroups per dispatch"),
+                got: groups.to_string(),
+            });
+        }
+        let groups = groups as u32;
         let pipeline = self.gpu.pipeline(variant)?;
         self.uniforms.extend_from_slice(bytemuck::bytes_of(params));
         self.uniforms.resize(self.uniforms.len().next_multiple_of(UNIFORM_STEP), 0);

@@ -42,12 +42,12 @@ fn values(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * i % 23) as f32 - 11.0) * 0.125).collect()
 }
 
-/// Bindings of a few KiB and seven workgroups per dimension: corpora, queries and results are split, and no bit changes.
+/// Bindings of a few KiB and forty workgroups per dimension: corpora, queries and results are split, and no bit changes.
 #[test]
 fn small_limits_split_work() {
     let Some((_, whole)) = open(WgpuOptions::default()) else { return };
     let small =
-        WgpuOptions { max_binding: Some(24 << 10), max_workgroups: Some(7), ..WgpuOptions::default() };
+        WgpuOptions { max_binding: Some(24 << 10), max_workgroups: Some(40), ..WgpuOptions::default() };
     let (_, split) = open(small).unwrap();
     let mut random = Random::named("small limits");
     for family in Family::ALL {
