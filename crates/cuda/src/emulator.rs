@@ -1,0 +1,230 @@
+//! The kernels' text run on the host: a device for tests.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use maxsim_core::{Error, Result};
+use maxsim_kernels::{EMULATOR, HEADERS, Target, unit};
+
+use crate::arch::{Arch, Path};
+use crate::device::{Caps, Device, Function, Launch, Pending, TensorMap, Unit};
+
+type Entry = unsafe extern "C" fn(*const u8, u32, u32, u32, u32);
+
+struct Loaded {
+    entry: Entry,
+    _library: libloading::Library,
+}
+
+/// Runs kernels on the host, one thread at a time. Small problems only.
+pub(crate) struct Emulator {
+    caps: Caps,
+    folder: PathBuf,
+    loaded: Mutex<HashMap<Unit, Arc<Loaded>>>,
+}
+
+impl Emulator {
+    /// An emulated device that uses `path`'s kernels; compiled kernels are kept in `folder`.
+    pub(crate) fn new(path: Path, folder: &FilePath) -> Self {
+        // Shared memory as on the device that the path is named after.
+        let (shared_block, shared_processor) = match path {
+            Path::Sm75 => (64 << 10, 64 << 10),
+            Path::Sm80 => (163 << 10, 164 << 10),
+            Path::Sm89 => (99 << 10, 100 << 10),
+            Path::Sm90 => (227 << 10, 228 << 10),
+        };
+        let caps = Caps {
+            name: "emulator".into(),
+            arch: Arch { path, target: "host".into() },
+            // Few, so that blocks have more than one job.
+            processors: 2,
+            shared_block,
+            shared_processor,
+            memory: 1 << 32,
+        };
+        Self { caps, folder: folder.into(), loaded: Mutex::default() }
+    }
+
+    /// Headers in one folder, the emulator's over the device's.
+    fn headers(&self) -> Result<PathBuf> {
+        let mut hash = blake3::Hasher::new();
+        for header in HEADERS.iter().chain(EMULATOR) {
+            hash.update(header.name.as_bytes()).update(&[0]).update(header.text.as_bytes()).update(&[0]);
+        }
+        let folder = self.folder.join(&hash.finalize().to_hex()[..16]);
+        if !folder.join("complete").exists() {
+            for header in HEADERS.iter().chain(EMULATOR) {
+                let file = folder.join(header.name);
+                fs::create_dir_all(file.parent().expect("in the folder")).map_err(|e| io(&file, e))?;
+                replace(&file, header.text.as_bytes())?;
+            }
+            replace(&folder.join("complete"), b"")?;
+        }
+        Ok(folder)
+    }
+
+    fn compile(&self, wanted: &Unit) -> Result<PathBuf> {
+        let headers = self.headers()?;
+        let text = unit(&wanted.kernel, &wanted.config, wanted.min_blocks, wanted.params, Target::Host);
+        let name = format!("{}-{}", wanted.kernel.name, &blake3::hash(text.as_bytes()).to_hex()[..16]);
+        let library = headers.join(&name).with_extension("so");
+        if library.exists() {
+            return Ok(library);
+        }
+        let compile = |log: String| Error::Compile { kernel: name.clone(), log };
+        let scratch = tempfile::tempdir_in(&headers).map_err(|e| io(&headers, e))?;
+        let source = scratch.path().join("kernel.cpp");
+        fs::write(&source, &text).map_err(|e| io(&source, e))?;
+        let output = scratch.path().join("kernel.so");
+        let result = Command::new("g++")
+            .args(["-std=c++20", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-I"])
+            .arg(&headers)
+            .arg(&source)
+            .arg("-o")
+            .arg(&output)
+            .output()
+            .map_err(|e| compile(format!("g++: {e}")))?;
+        if !result.status.success() {
+            return Err(compile(String::from_utf8_lossy(&result.stderr).into_owned()));
+        }
+        fs::rename(&output, &library).map_err(|e| io(&library, e))?;
+        Ok(library)
+    }
+}
+
+fn io(path: &FilePath, error: std::io::Error) -> Error {
+    Error::io(path.display().to_string(), error)
+}
+
+/// Writes a file that is there whole or not at all.
+fn replace(path: &FilePath, data: &[u8]) -> Result<()> {
+    let folder = path.parent().expect("a file in a folder");
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| io(folder, e))?;
+    fs::write(file.path(), data).map_err(|e| io(path, e))?;
+    file.persist(path).map_err(|e| io(path, e.error))?;
+    Ok(())
+}
+
+const PAGE: usize = 4096;
+
+/// Bytes from the start of the mapping to the memory: it ends where its last page does, as far as alignment allows.
+fn offset(bytes: usize) -> usize {
+    bytes.next_multiple_of(PAGE) - bytes.next_multiple_of(256)
+}
+
+impl Device for Emulator {
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn caches(&self) -> bool {
+        false
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<u64> {
+        let bytes = bytes.max(1);
+        let pages = bytes.next_multiple_of(256).next_multiple_of(PAGE);
+        // SAFETY: a fresh mapping, and a guard page at its end that belongs to it.
+        unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                pages + PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED {
+                return Err(Error::OutOfMemory { requested: bytes as u64 });
+            }
+            libc::mprotect(base.cast::<u8>().add(pages).cast(), PAGE, libc::PROT_NONE);
+            // NaN in every float type.
+            std::ptr::write_bytes(base.cast::<u8>(), 0xff, pages);
+            Ok(base as u64 + offset(bytes) as u64)
+        }
+    }
+
+    unsafe fn free(&self, address: u64, bytes: usize) {
+        let bytes = bytes.max(1);
+        let pages = bytes.next_multiple_of(256).next_multiple_of(PAGE);
+        // SAFETY: what `alloc` mapped.
+        unsafe { libc::munmap((address as usize - offset(bytes)) as *mut _, pages + PAGE) };
+    }
+
+    unsafe fn write(&self, to: u64, from: &[u8]) -> Result<()> {
+        // SAFETY: the caller's promise; host memory and emulated memory do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    unsafe fn fill(&self, to: u64, byte: u8, bytes: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::write_bytes(to as *mut u8, byte, bytes) };
+        Ok(())
+    }
+
+    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Box<dyn Pending>> {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }.to_vec();
+        Ok(Box::new(Arrived(bytes)))
+    }
+
+    fn load(&self, unit: &Unit) -> Result<Function> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = loaded.get(unit) {
+            return Ok(function.clone());
+        }
+        let path = self.compile(unit)?;
+        // SAFETY: a library made of our own text, without initialisers.
+        let library = unsafe { libloading::Library::new(&path) }
+            .map_err(|e| Error::Compile { kernel: unit.kernel.name.into(), log: e.to_string() })?;
+        // SAFETY: `EMULATE` defines it with this signature.
+        let entry: Entry = *unsafe { library.get::<Entry>(b"maxsim_emulate\0") }
+            .map_err(|e| Error::Compile { kernel: unit.kernel.name.into(), log: e.to_string() })?;
+        let function = Arc::new(Loaded { entry, _library: library });
+        loaded.insert(unit.clone(), function.clone());
+        Ok(function as Arc<dyn Any + Send + Sync>)
+    }
+
+    unsafe fn launch(&self, function: &Function, launch: Launch, params: &[u8]) -> Result<()> {
+        let function = function.downcast_ref::<Loaded>().expect("loaded by this device");
+        assert!(launch.shared <= self.caps.shared_block, "{} bytes of shared memory", launch.shared);
+        let [x, y] = launch.grid;
+        // SAFETY: the caller's promise; the entry copies the parameters.
+        unsafe { (function.entry)(params.as_ptr(), x, y, launch.threads, launch.shared) };
+        Ok(())
+    }
+
+    fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
+        let mut words = [0; 16];
+        words[..6].copy_from_slice(&[
+            map.address,
+            map.element.into(),
+            map.columns,
+            map.rows,
+            map.stride,
+            map.box_rows.into(),
+        ]);
+        Ok(words)
+    }
+}
+
+struct Arrived(Vec<u8>);
+
+impl Pending for Arrived {
+    fn ready(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn block(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,596 @@
+//! The scoring operator: which query rows share a tile, and which documents each tile meets.
+
+use std::ops::Range;
+
+use maxsim_core::{Forward, Pairing, Precision, Result, Tokens};
+
+use crate::config::{self, Kind, Problem, Stored, TileConfig, Use};
+use crate::context::{Context, WORKSPACE};
+use crate::memory::{Buffer, address};
+use crate::operands::{Held, Packing, Queries};
+use crate::params::{ForwardParams, Job, Slot, SumParams};
+
+/// Rows whose maxima are added up as one tree.
+const BLOCK: u32 = 32;
+/// Rows that slots begin at multiples of.
+const SLOT_ALIGN: u32 = 8;
+
+/// Where the winners of a pair are: its query's token `s` in document `j` at `base + j · stride + s`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Winners {
+    base: i64,
+    stride: i64,
+}
+
+/// A query and what it is scored with.
+#[derive(Debug, Clone)]
+struct Work {
+    query: u32,
+    documents: Range<u32>,
+    /// Score of document `j` at `score + j`.
+    score: i64,
+    winners: Winners,
+}
+
+/// Scores to compute.
+pub(crate) struct Scoring<'a> {
+    pub(crate) q: &'a Tokens<'a>,
+    pub(crate) held: &'a Held,
+    pub(crate) pairing: &'a Pairing<'a>,
+    /// Documents that take part, of a cross product.
+    pub(crate) documents: Range<u32>,
+    pub(crate) normalize_q: bool,
+    pub(crate) normalize_d: bool,
+    pub(crate) precision: Precision,
+}
+
+impl<'a> Scoring<'a> {
+    pub(crate) fn of(op: &'a Forward<'a>, held: &'a Held) -> Self {
+        Self {
+            q: &op.q,
+            held,
+            pairing: &op.pairing,
+            documents: 0..held.count(),
+            normalize_q: op.options.normalize,
+            normalize_d: op.options.normalize,
+            precision: op.options.precision,
+        }
+    }
+
+    fn product(&self, context: &Context) -> Kind {
+        config::product(context.caps().arch.path, self.q.dtype(), self.held.stored, self.precision)
+    }
+
+    /// Number of scores.
+    pub(crate) fn pairs(&self) -> usize {
+        match self.pairing {
+            Pairing::Cross => self.q.count() * self.documents.len(),
+            Pairing::Grouped { k } => self.q.count() * k,
+            Pairing::List { q, .. } => q.len(),
+        }
+    }
+
+    /// Queries of the group and their documents. `argmax`: first winner of every pair.
+    fn work(&self, group: &Range<u32>, argmax: Option<&dyn Fn(usize) -> usize>) -> Vec<Work> {
+        let extent = |query: u32| self.q.extent(query as usize) as i64;
+        // Pairs of one query with documents that follow each other follow each other too.
+        let winners = |query: u32, pair: usize, j: u32| match argmax {
+            Some(first) => {
+                let stride = extent(query);
+                Winners { base: first(pair) as i64 - i64::from(j) * stride, stride }
+            }
+            None => Winners::default(),
+        };
+        match self.pairing {
+            Pairing::Cross => {
+                let width = self.documents.len();
+                let of = |query: u32| {
+                    let pair = query as usize * width;
+                    Work {
+                        query,
+                        documents: self.documents.clone(),
+                        score: pair as i64 - i64::from(self.documents.start),
+                        winners: winners(query, pair, self.documents.start),
+                    }
+                };
+                if width == 0 { vec![] } else { group.clone().map(of).collect() }
+            }
+            Pairing::Grouped { k } => {
+                let k = *k as u32;
+                let of = |query: u32| {
+                    let documents = query * k..(query + 1) * k;
+                    let winners = winners(query, documents.start as usize, documents.start);
+                    Work { query, documents, score: 0, winners }
+                };
+                if k == 0 { vec![] } else { group.clone().map(of).collect() }
+            }
+            Pairing::List { q, d } => (0..q.len())
+                .filter(|&pair| group.contains(&q[pair]))
+                .map(|pair| Work {
+                    query: q[pair],
+                    documents: d[pair]..d[pair] + 1,
+                    score: pair as i64 - i64::from(d[pair]),
+                    winners: winners(q[pair], pair, d[pair]),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Query rows in tiles, and who meets whom.
+#[derive(Default)]
+struct Layout {
+    slots: Vec<Slot>,
+    starts: Vec<u32>,
+    tiles: Vec<u32>,
+    jobs: Vec<Job>,
+    filled: u32,
+}
+
+impl Layout {
+    fn new() -> Self {
+        Self { tiles: vec![0], ..Self::default() }
+    }
+
+    fn close_tile(&mut self) {
+        if self.filled > 0 {
+            self.tiles.push(self.slots.len() as u32);
+            self.filled = 0;
+        }
+    }
+
+    fn tile_count(&self) -> u32 {
+        self.tiles.len() as u32 - 1
+    }
+
+    /// Puts a query's rows into tiles of `height` rows; one that does not fit into the open tile begins the next.
+    fn place(&mut self, packing: &Packing, work: &Work, partial: i64, height: u32) {
+        let start = packing.offsets[work.query as usize];
+        let rows = packing.offsets[work.query as usize + 1] - start;
+        if self.filled + rows.min(height) > height {
+            self.close_tile();
+        }
+        let mut row = 0;
+        while row < rows {
+            let here = (rows - row).min(height);
+            self.slots.push(Slot {
+                row: start + row,
+                rows: here,
+                tile_row: self.filled,
+                block: row / BLOCK,
+                score: work.score,
+                partial,
+                argmax: work.winners.base,
+                argmax_stride: work.winners.stride,
+            });
+            self.starts.push(start);
+            self.filled += here.next_multiple_of(SLOT_ALIGN);
+            row += here;
+            if self.filled >= height {
+                self.close_tile();
+            }
+        }
+    }
+}
+
+/// Computes scores into `scores`, and winners into the buffer of `argmax`, whose function says where a pair's begin.
+///
+/// What has no winner is left out: `argmax` has to hold −1 everywhere before.
+pub(crate) fn score(
+    context: &Context,
+    scoring: &Scoring<'_>,
+    scores: &Buffer,
+    argmax: Option<(&Buffer, &dyn Fn(usize) -> usize)>,
+) -> Result<()> {
+    let held = scoring.held;
+    let product = scoring.product(context);
+    let d_factors = held.factors(context, scoring.normalize_d)?;
+    let problem = Problem {
+        product,
+        stored: held.stored,
+        dim: held.dim,
+        rows: 0,
+        scaled: d_factors.is_some(),
+        fast: scoring.precision == Precision::Fast,
+        purpose: Use::Scores { argmax: argmax.is_some() },
+    };
+    // What queries look like does not depend on the size of the tile.
+    let permuted = TileConfig::choose(context.caps(), &problem).permuted();
+    let queries = Queries::new(context, scoring.q, product, permuted, scoring.normalize_q)?;
+    let empty = queries.packing.offsets.windows(2).any(|w| w[0] == w[1]);
+    if empty {
+        scores.fill(0)?;
+    }
+    let exact = match held.residual {
+        Some(_) if product != Kind::F32 => {
+            Some(Queries::new(context, scoring.q, Kind::F32, false, false)?)
+        }
+        _ => None,
+    };
+    let shared = Shared { context, scoring, queries: &queries, d_factors: address(d_factors.as_deref()), scores };
+    for group in shared.groups() {
+        let table = match &held.residual {
+            Some(_) => Some(shared.table(exact.as_ref().unwrap_or(&queries), &group)?),
+            None => None,
+        };
+        shared.run(&problem, &group, table.as_ref(), argmax)?;
+    }
+    Ok(())
+}
+
+/// What all launches of a scoring have in common.
+struct Shared<'a> {
+    context: &'a Context,
+    scoring: &'a Scoring<'a>,
+    queries: &'a Queries,
+    d_factors: u64,
+    scores: &'a Buffer,
+}
+
+/// Similarities of a group of query rows with all centroids: f32 `[centroids, stride]`.
+struct Table {
+    values: Buffer,
+    stride: u32,
+    first_row: u32,
+}
+
+impl Shared<'_> {
+    fn rows_of(&self, queries: &Range<u32>) -> u32 {
+        let offsets = &self.queries.packing.offsets;
+        offsets[queries.end as usize] - offsets[queries.start as usize]
+    }
+
+    /// Queries in groups whose tables fit into the workspace; all at once where there are none.
+    fn groups(&self) -> Vec<Range<u32>> {
+        let count = self.scoring.q.count() as u32;
+        let Some(residual) = &self.scoring.held.residual else { return vec![0..count] };
+        let most = (WORKSPACE / 4 / residual.centroid_count.max(1) as usize).max(1) as u32;
+        let mut groups: Vec<Range<u32>> = Vec::new();
+        for query in 0..count {
+            match groups.last_mut() {
+                Some(group) if self.rows_of(&(group.start..query + 1)) <= most => group.end = query + 1,
+                _ => groups.push(query..query + 1),
+            }
+        }
+        groups
+    }
+
+    fn table(&self, exact: &Queries, group: &Range<u32>) -> Result<Table> {
+        let residual = self.scoring.held.residual.as_ref().expect("residual documents");
+        let stride = self.rows_of(group).max(1);
+        let values = self.context.pool.buffer(residual.centroid_count as usize * stride as usize * 4)?;
+        let first_row = exact.packing.offsets[group.start as usize];
+        let projection = Projection {
+            q: &exact.rows,
+            q_stride: exact.stride,
+            q_rows: first_row..first_row + self.rows_of(group),
+            d: residual.table_rows.address(),
+            d_stride: residual.table_stride,
+            d_rows: residual.centroid_count,
+            product: Kind::F32,
+            stored: Kind::F32,
+            dim: self.scoring.held.dim,
+            bias: None,
+        };
+        project(self.context, &projection, &values, stride)?;
+        Ok(Table { values, stride, first_row })
+    }
+
+    fn run(
+        &self,
+        problem: &Problem,
+        group: &Range<u32>,
+        table: Option<&Table>,
+        argmax: Option<(&Buffer, &dyn Fn(usize) -> usize)>,
+    ) -> Result<()> {
+        let scoring = self.scoring;
+        let work = scoring.work(group, argmax.map(|(_, first)| first));
+        let rows = |work: &Work| self.rows_of(&(work.query..work.query + 1)).next_multiple_of(SLOT_ALIGN);
+        let cross = matches!(scoring.pairing, Pairing::Cross);
+        let together = match scoring.pairing {
+            Pairing::Cross => work.iter().map(rows).fold(0, u32::saturating_add),
+            Pairing::Grouped { .. } => work.iter().map(rows).max().unwrap_or(0),
+            Pairing::List { .. } => {
+                let documents = scoring.held.count().max(1) as usize;
+                let mean = work.iter().map(rows).fold(0, u32::saturating_add) as usize / documents.min(work.len().max(1));
+                (mean as u32).max(work.iter().map(rows).max().unwrap_or(0))
+            }
+        };
+        let config = TileConfig::choose(self.context.caps(), &Problem { rows: together, ..*problem });
+        let longest = group.clone().map(|q| self.rows_of(&(q..q + 1))).max().unwrap_or(0);
+        let stride = if longest > config.rows() { longest.div_ceil(BLOCK) } else { 0 };
+        // Sums of blocks are kept for as many pairs as the workspace holds.
+        let most = if stride == 0 { usize::MAX } else { (WORKSPACE / 4 / stride as usize).max(1) };
+        let launch = Launcher { shared: self, config: &config, table, argmax: argmax.map(|a| a.0), stride };
+        if cross {
+            let width = (most / work.len().max(1)).clamp(1, u32::MAX as usize) as u32;
+            let mut first = scoring.documents.start;
+            while first < scoring.documents.end {
+                let documents = first..scoring.documents.end.min(first.saturating_add(width));
+                launch.cross(&work, &documents)?;
+                first = documents.end;
+            }
+        } else {
+            for work in pieces(&work, most) {
+                launch.listed(&work)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs of work of at most `most` pairs; what is longer alone is cut.
+fn pieces(work: &[Work], most: usize) -> Vec<Vec<Work>> {
+    let mut pieces: Vec<Vec<Work>> = Vec::new();
+    let mut room = 0;
+    for work in work {
+        let mut documents = work.documents.clone();
+        while !documents.is_empty() {
+            if room == 0 {
+                pieces.push(Vec::new());
+                room = most;
+            }
+            let here = documents.len().min(room) as u32;
+            let part = documents.start..documents.start + here;
+            documents.start += here;
+            room -= here as usize;
+            pieces.last_mut().expect("just made").push(Work { documents: part, ..work.clone() });
+        }
+    }
+    pieces
+}
+
+/// Launches tiles of one configuration.
+struct Launcher<'a> {
+    shared: &'a Shared<'a>,
+    config: &'a TileConfig,
+    table: Option<&'a Table>,
+    argmax: Option<&'a Buffer>,
+    /// Blocks of 32 rows of the longest query, where queries do not fit into tiles; else 0.
+    stride: u32,
+}
+
+impl Launcher<'_> {
+    /// All of `work` with `documents`.
+    fn cross(&self, work: &[Work], documents: &Range<u32>) -> Result<()> {
+        let packing = &self.shared.queries.packing;
+        let mut layout = Layout::new();
+        for (i, work) in work.iter().enumerate() {
+            let partial = (i * documents.len()) as i64 - i64::from(documents.start);
+            layout.place(packing, work, partial, self.config.rows());
+        }
+        layout.close_tile();
+        let pairs = work.len() * documents.len();
+        self.launch(&layout, documents, pairs, |partials| SumParams {
+            partials,
+            first_score: work.first().map_or(0, |w| w.score + i64::from(documents.start)),
+            score_stride: self.shared.scoring.documents.len() as i64,
+            documents: documents.len() as u32,
+            first_query: work.first().map_or(0, |w| w.query),
+            ..SumParams::default()
+        })
+    }
+
+    /// Every query with its own documents. Queries of the same document share tiles.
+    fn listed(&self, work: &[Work]) -> Result<()> {
+        let packing = &self.shared.queries.packing;
+        let mut layout = Layout::new();
+        let mut firsts = Vec::with_capacity(work.len());
+        let mut pairs = 0usize;
+        for work in work {
+            firsts.push(pairs as i64);
+            pairs += work.documents.len();
+        }
+        let mut order: Vec<usize> = (0..work.len()).collect();
+        order.sort_by_key(|&w| (work[w].documents.start, work[w].documents.end));
+        let mut at = 0;
+        while at < order.len() {
+            let documents = work[order[at]].documents.clone();
+            let same = order[at..].iter().take_while(|&&w| work[w].documents == documents).count();
+            let first_tile = layout.tile_count();
+            for &w in &order[at..at + same] {
+                let partial = firsts[w] - i64::from(documents.start);
+                layout.place(packing, &work[w], partial, self.config.rows());
+            }
+            layout.close_tile();
+            for tile in first_tile..layout.tile_count() {
+                self.cut(&documents, |part| {
+                    layout.jobs.push(Job {
+                        tile,
+                        document_begin: part.start,
+                        document_end: part.end,
+                        unused: 0,
+                    });
+                });
+            }
+            at += same;
+        }
+        let each = |of: &dyn Fn(&Work, u32) -> u32| -> Vec<u32> {
+            work.iter().flat_map(|w| w.documents.clone().map(move |j| of(w, j))).collect()
+        };
+        let sums = if self.stride > 0 {
+            let pool = &self.shared.context.pool;
+            let targets = each(&|w, j| (w.score + i64::from(j)) as u32);
+            Some((pool.upload(&each(&|w, _| w.query))?, pool.upload(&targets)?))
+        } else {
+            None
+        };
+        self.launch(&layout, &(0..0), pairs, |partials| SumParams {
+            partials,
+            queries: address(sums.as_ref().map(|s| &s.0)),
+            targets: address(sums.as_ref().map(|s| &s.1)),
+            documents: u32::MAX,
+            ..SumParams::default()
+        })
+    }
+
+    /// Cuts many documents of one query into jobs, so that no multiprocessor is left with much more than others.
+    fn cut(&self, documents: &Range<u32>, mut job: impl FnMut(Range<u32>)) {
+        let offsets = &self.shared.scoring.held.packing.offsets;
+        let most = 16 * self.config.columns();
+        let mut first = documents.start;
+        for j in documents.clone() {
+            if offsets[j as usize + 1] - offsets[first as usize] > most && j > first {
+                job(first..j);
+                first = j;
+            }
+        }
+        job(first..documents.end);
+    }
+
+    fn launch(
+        &self,
+        layout: &Layout,
+        documents: &Range<u32>,
+        pairs: usize,
+        sums: impl FnOnce(u64) -> SumParams,
+    ) -> Result<()> {
+        let Shared { context, scoring, queries, d_factors, scores } = *self.shared;
+        let (pool, held, config) = (&context.pool, scoring.held, self.config);
+        if layout.tile_count() == 0 || pairs == 0 {
+            return Ok(());
+        }
+        let slots = pool.upload(&layout.slots)?;
+        let starts = pool.upload(&layout.starts)?;
+        let tiles = pool.upload(&layout.tiles)?;
+        let job_list = if layout.jobs.is_empty() { None } else { Some(pool.upload(&layout.jobs)?) };
+        let partials =
+            if self.stride > 0 { Some(pool.buffer(pairs * self.stride as usize * 4)?) } else { None };
+        let resident = context.caps().processors * config.blocks(context.caps());
+        let offsets = &held.packing.offsets;
+        let (jobs, chunk_rows) = match &job_list {
+            Some(_) => (layout.jobs.len() as u32, 0),
+            None => {
+                let rows = offsets[documents.end as usize] - offsets[documents.start as usize];
+                let chunk = chunk_rows(rows, layout.tile_count(), resident, config.columns());
+                (rows.div_ceil(chunk).max(1) * layout.tile_count(), chunk)
+            }
+        };
+        let residual = held.residual.as_ref();
+        let params = ForwardParams {
+            q: queries.rows.address(),
+            d: held.rows.address(),
+            q_factors: address(queries.factors.as_ref()),
+            d_factors,
+            d_offsets: held.offsets.address(),
+            q_ids: address(queries.ids.as_ref()),
+            d_ids: address(held.ids.as_ref()),
+            q_starts: starts.address(),
+            slots: slots.address(),
+            tiles: tiles.address(),
+            job_list: address(job_list.as_ref()),
+            table: address(self.table.map(|t| &t.values)),
+            codes: residual.map_or(0, |r| r.codes.address()),
+            weights: residual.map_or(0, |r| r.weights.address()),
+            bias: 0,
+            scores: scores.address(),
+            partials: address(partials.as_ref()),
+            argmax: address(self.argmax),
+            q_stride: queries.stride,
+            d_stride: held.stride,
+            chunks: held.dim.div_ceil(config.chunk),
+            jobs,
+            tile_count: layout.tile_count(),
+            chunk_rows,
+            document_begin: documents.start,
+            document_end: documents.end,
+            row_end: held.packing.rows(),
+            partial_stride: self.stride,
+            table_stride: self.table.map_or(0, |t| t.stride),
+            out_stride: 0,
+            centroids: residual.map_or(0, |r| r.centroid_count),
+            q_base: self.table.map_or(0, |t| t.first_row),
+        };
+        // SAFETY: every buffer is as long as the counts in the parameters say.
+        unsafe { context.launch(&config.unit(), [jobs.min(resident), 1], config.shared(), &params)? };
+        if let Some(partials) = &partials {
+            let blocks: Vec<u32> =
+                queries.packing.offsets.windows(2).map(|w| (w[1] - w[0]).div_ceil(BLOCK)).collect();
+            let blocks = pool.upload(&blocks)?;
+            let params = SumParams {
+                blocks: blocks.address(),
+                scores: scores.address(),
+                pairs: pairs as u64,
+                stride: self.stride,
+                ..sums(partials.address())
+            };
+            let unit = config::forward_sum();
+            let threads = unit.constant("kThreads") as usize;
+            // SAFETY: as above.
+            unsafe { context.launch(&unit, [pairs.div_ceil(threads) as u32, 1], 0, &params)? };
+        }
+        Ok(())
+    }
+}
+
+/// Document rows of a job: four jobs for every block that runs at a time, unless they would be shorter than four tiles.
+fn chunk_rows(rows: u32, tiles: u32, resident: u32, columns: u32) -> u32 {
+    let even = |jobs: u32| rows.div_ceil(jobs.div_ceil(tiles).max(1)).max(1);
+    let fine = even(4 * resident);
+    if fine >= 4 * columns { fine } else { even(resident).max(columns) }
+}
+
+/// `out[row, column] = ⟨d row, q row⟩ (+ bias)`, f32 `[d_rows, stride]`.
+pub(crate) struct Projection<'a> {
+    pub(crate) q: &'a Buffer,
+    pub(crate) q_stride: u32,
+    pub(crate) q_rows: Range<u32>,
+    pub(crate) d: u64,
+    pub(crate) d_stride: u32,
+    pub(crate) d_rows: u32,
+    pub(crate) product: Kind,
+    pub(crate) stored: Kind,
+    pub(crate) dim: u32,
+    pub(crate) bias: Option<&'a Buffer>,
+}
+
+/// Runs a projection.
+pub(crate) fn project(context: &Context, projection: &Projection<'_>, out: &Buffer, stride: u32) -> Result<()> {
+    let rows = projection.q_rows.len() as u32;
+    let problem = Problem {
+        product: projection.product,
+        stored: Stored::Vectors(projection.stored),
+        dim: projection.dim,
+        rows,
+        scaled: false,
+        fast: false,
+        purpose: Use::Store,
+    };
+    let config = TileConfig::choose(context.caps(), &problem);
+    let mut layout = Layout::new();
+    for row in projection.q_rows.clone().step_by(config.rows() as usize) {
+        let here = (projection.q_rows.end - row).min(config.rows());
+        layout.slots.push(Slot { row, rows: here, ..Slot::default() });
+        layout.filled = here;
+        layout.close_tile();
+    }
+    if layout.tile_count() == 0 || projection.d_rows == 0 {
+        return Ok(());
+    }
+    let resident = context.caps().processors * config.blocks(context.caps());
+    let chunk = chunk_rows(projection.d_rows, layout.tile_count(), resident, config.columns());
+    let jobs = projection.d_rows.div_ceil(chunk) * layout.tile_count();
+    let slots = context.pool.upload(&layout.slots)?;
+    let tiles = context.pool.upload(&layout.tiles)?;
+    let params = ForwardParams {
+        q: projection.q.address(),
+        d: projection.d,
+        slots: slots.address(),
+        tiles: tiles.address(),
+        bias: address(projection.bias),
+        scores: out.address(),
+        q_stride: projection.q_stride,
+        d_stride: projection.d_stride,
+        chunks: projection.dim.div_ceil(config.chunk),
+        jobs,
+        tile_count: layout.tile_count(),
+        chunk_rows: chunk,
+        row_end: projection.d_rows,
+        out_stride: stride,
+        q_base: projection.q_rows.start,
+        ..ForwardParams::default()
+    };
+    assert!(out.bytes() >= projection.d_rows as usize * stride as usize * 4);
+    // SAFETY: the operands are as long as said; the result was just checked.
+    unsafe { context.launch(&config.unit(), [jobs.min(resident), 1], config.shared(), &params) }
+}

@@ -1,0 +1,26 @@
+//! The CUDA backend of `maxsim`: kernels compiled at run time for exactly the GPU at hand.
+//!
+//! - [`CudaBackend`] runs operators on one GPU. The driver and NVRTC are loaded when it is made; a program that uses this
+//!   crate builds and starts without CUDA, and gets `ERR_UNSUPPORTED` naming the library that is missing.
+//! - `config` chooses a kernel's configuration, `driver` compiles (or finds it compiled), loads and launches it, `memory` owns
+//!   what is on the device, `operands` brings queries and documents there. One file per operator decides what is launched.
+//! - The kernels' text is `maxsim-kernels`; with the feature `emulator` it runs on the host, which is how it is tested.
+//!
+//! **This backend has not run on hardware yet.** Its kernels are checked against the float64 reference in the emulator and
+//! compile without spills, but no GPU has seen them: it is used only when it is asked for by name.
+
+mod arch;
+mod backend;
+mod config;
+mod context;
+mod device;
+#[cfg(feature = "emulator")]
+mod emulator;
+mod forward;
+mod memory;
+mod operands;
+mod params;
+
+pub use arch::{Arch, Path};
+pub use backend::{CudaBackend, CudaOptions};
+pub use device::{Caps, Unit};

@@ -1,0 +1,428 @@
+//! Queries and documents on the device: packed, in the element type that is multiplied, factors beside them.
+//!
+//! Tokens that no mask or length keeps are left out when operands are uploaded, so no kernel knows masks, and documents of
+//! any layout are the same to them: rows behind one another, and where each document begins.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use maxsim_core::{DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch};
+
+use crate::config::{self, Kind, Stored};
+use crate::context::Context;
+use crate::memory::{Buffer, address};
+use crate::params::RowsParams;
+
+/// Which slots of a batch count, packed.
+#[derive(Debug, Clone)]
+pub(crate) struct Packing {
+    /// First packed row of every sequence, and their number.
+    pub(crate) offsets: Vec<u32>,
+    /// Per packed row its token; `None` where a sequence's tokens are its first ones.
+    pub(crate) ids: Option<Vec<i32>>,
+    /// Slots that follow each other in memory and count.
+    runs: Vec<Range<usize>>,
+}
+
+impl Packing {
+    pub(crate) fn new(sequences: &Sequences<'_>) -> Self {
+        let mut offsets = Vec::with_capacity(sequences.count() + 1);
+        offsets.push(0u32);
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        let mut push = |run: Range<usize>| match runs.last_mut() {
+            _ if run.is_empty() => {}
+            Some(last) if last.end == run.start => last.end = run.end,
+            _ => runs.push(run),
+        };
+        let mut rows = 0u32;
+        let mut ids = sequences.mask().is_some().then(Vec::new);
+        for i in 0..sequences.count() {
+            let range = sequences.rows(i);
+            match &mut ids {
+                None => {
+                    rows += range.len() as u32;
+                    push(range);
+                }
+                Some(ids) => {
+                    for row in range.clone().filter(|&row| sequences.keeps(row)) {
+                        rows += 1;
+                        ids.push((row - range.start) as i32);
+                        push(row..row + 1);
+                    }
+                }
+            }
+            offsets.push(rows);
+        }
+        Self { offsets, ids, runs }
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        self.offsets[self.offsets.len() - 1]
+    }
+
+    /// Slots that count, in packed order.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.runs.iter().cloned().flatten()
+    }
+
+    /// The rows that count out of rows of `width` bytes, each padded with zeros to `stride`.
+    fn gather<'a>(&self, data: &'a [u8], width: usize, stride: usize) -> Cow<'a, [u8]> {
+        if width == stride && self.runs.len() == 1 {
+            return Cow::Borrowed(&data[self.runs[0].start * width..self.runs[0].end * width]);
+        }
+        let mut out = vec![0; self.rows() as usize * stride];
+        let mut at = 0;
+        for run in &self.runs {
+            let rows = &data[run.start * width..run.end * width];
+            if width == stride {
+                out[at..at + rows.len()].copy_from_slice(rows);
+                at += rows.len();
+            } else {
+                for row in rows.chunks_exact(width) {
+                    out[at..at + width].copy_from_slice(row);
+                    at += stride;
+                }
+            }
+        }
+        Cow::Owned(out)
+    }
+}
+
+/// Bytes from row to row.
+fn stride(bytes: usize) -> usize {
+    bytes.next_multiple_of(16)
+}
+
+fn bytes_of(data: DataRef<'_>) -> &[u8] {
+    dispatch!(DataRef, data, |data| bytemuck::cast_slice(data))
+}
+
+/// Query rows on the device.
+pub(crate) struct Queries {
+    pub(crate) packing: Packing,
+    pub(crate) rows: Buffer,
+    pub(crate) stride: u32,
+    pub(crate) ids: Option<Buffer>,
+    pub(crate) factors: Option<Buffer>,
+}
+
+impl Queries {
+    /// Uploads queries as `product`, in the order of fragments if `permuted`.
+    pub(crate) fn new(
+        context: &Context,
+        q: &Tokens<'_>,
+        product: Kind,
+        permuted: bool,
+        normalize: bool,
+    ) -> Result<Self> {
+        let packing = Packing::new(q.sequences());
+        let dim = q.dim();
+        let (data, width): (Cow<'_, [u8]>, usize) = if q.dtype() == product.dtype() && !permuted {
+            (Cow::Borrowed(bytes_of(q.data())), dim)
+        } else {
+            let width = if permuted { dim.next_multiple_of(16) } else { dim };
+            let mut values = Vec::with_capacity(q.slots() * width);
+            for row in 0..q.slots() {
+                let mut vector = q.vector(row);
+                vector.resize(width, 0.0);
+                if permuted {
+                    for group in vector.chunks_exact_mut(16) {
+                        permute(group.try_into().expect("16 elements"));
+                    }
+                }
+                values.extend(vector);
+            }
+            let data = DataBuf::from_f32(&values, product.dtype());
+            (Cow::Owned(bytes_of(data.as_ref()).to_vec()), width)
+        };
+        let width = width * product.size() as usize;
+        let stride = stride(width);
+        let rows = context.pool.upload(&packing.gather(&data, width, stride))?;
+        let scales = gather_scales(&packing, q.scales());
+        let ids = packing.ids.as_deref().map(|ids| context.pool.upload(ids)).transpose()?;
+        let source = Source {
+            stored: Stored::Vectors(product),
+            rows: &rows,
+            stride: stride as u32,
+            count: packing.rows(),
+            dim: dim as u32,
+            residual: None,
+        };
+        let factors = factors(context, &source, scales, normalize)?;
+        Ok(Self { packing, rows, stride: stride as u32, ids, factors })
+    }
+}
+
+/// Where a lane's four neighbours go in a fragment of 16: two pairs, eight apart.
+fn permute(group: &mut [f32; 16]) {
+    let from = *group;
+    for lane in 0..4 {
+        for (i, at) in [2 * lane, 2 * lane + 1, 2 * lane + 8, 2 * lane + 9].into_iter().enumerate() {
+            group[at] = from[4 * lane + i];
+        }
+    }
+}
+
+/// Scales per packed row, or one for all.
+enum RowScales {
+    One(f32),
+    Each(Vec<f32>),
+}
+
+fn gather_scales(packing: &Packing, scales: Option<Scales<'_>>) -> RowScales {
+    match scales {
+        None => RowScales::One(1.0),
+        Some(Scales::PerTensor(scale)) => RowScales::One(scale),
+        Some(Scales::PerToken(scales)) => RowScales::Each(packing.slots().map(|slot| scales[slot]).collect()),
+    }
+}
+
+struct Source<'a> {
+    stored: Stored,
+    rows: &'a Buffer,
+    stride: u32,
+    count: u32,
+    dim: u32,
+    residual: Option<&'a ResidualParts>,
+}
+
+/// What multiplies similarities with these rows; `None`: 1.
+fn factors(
+    context: &Context,
+    source: &Source<'_>,
+    scales: RowScales,
+    normalize: bool,
+) -> Result<Option<Buffer>> {
+    let (scale, each) = match scales {
+        RowScales::One(scale) => (scale, None),
+        RowScales::Each(scales) => (1.0, Some(scales)),
+    };
+    if !normalize {
+        let each = match each {
+            None if scale == 1.0 => return Ok(None),
+            None => vec![scale; source.count as usize],
+            Some(each) => each,
+        };
+        return context.pool.upload(&each).map(Some);
+    }
+    let each = each.map(|each| context.pool.upload(&each)).transpose()?;
+    let factors = context.pool.buffer(source.count as usize * 4)?;
+    let params = RowsParams {
+        rows: source.rows.address(),
+        scales: address(each.as_ref()),
+        codes: source.residual.map_or(0, |r| r.codes.address()),
+        centroids: source.residual.map_or(0, |r| r.centroids.address()),
+        weights: source.residual.map_or(0, |r| r.weights.address()),
+        factors: factors.address(),
+        stride: source.stride,
+        count: source.count,
+        dim: source.dim,
+        centroid_count: source.residual.map_or(0, |r| r.centroid_count),
+        scale,
+        unused: 0,
+    };
+    let unit = config::row_factors(source.stored);
+    let warps = unit.constant("kThreads") as u32 / 32;
+    // SAFETY: the rows, codes and factors are `count` long, centroids and weights as the codec has them.
+    unsafe { context.launch(&unit, [source.count.div_ceil(warps), 1], 0, &params)? };
+    Ok(Some(factors))
+}
+
+/// What residual documents have beside their packed residuals.
+#[derive(Debug)]
+pub(crate) struct ResidualParts {
+    pub(crate) bits: u32,
+    /// Per row.
+    pub(crate) codes: Buffer,
+    /// f32 `[count, dim]`, rows padded to 16 bytes.
+    pub(crate) table_rows: Buffer,
+    pub(crate) table_stride: u32,
+    /// f32 `[count, dim]`.
+    pub(crate) centroids: Buffer,
+    pub(crate) centroid_count: u32,
+    /// `[256][8 / bits]`.
+    pub(crate) weights: Buffer,
+}
+
+/// Documents on the device.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) packing: Packing,
+    pub(crate) stored: Stored,
+    pub(crate) dim: u32,
+    pub(crate) rows: Buffer,
+    pub(crate) stride: u32,
+    pub(crate) offsets: Buffer,
+    pub(crate) ids: Option<Buffer>,
+    pub(crate) residual: Option<ResidualParts>,
+    /// Scales per row, or none.
+    scales: Option<Arc<Buffer>>,
+    /// Inverse norms, stored ones or computed when they are first asked for.
+    norms: Mutex<Option<Arc<Buffer>>>,
+    host_scales: Option<Vec<f32>>,
+    scale: f32,
+    /// Vectors have unit length already.
+    pub(crate) normalized: bool,
+}
+
+impl Held {
+    /// Uploads documents. `normalized` records that their vectors have unit length.
+    pub(crate) fn new(context: &Context, documents: &Documents<'_>, normalized: bool) -> Result<Self> {
+        match documents {
+            Documents::Tokens(tokens) => Self::tokens(context, tokens, normalized),
+            Documents::Residual(residual) => Self::residual(context, residual),
+            other => unreachable!("{other:?} is not in host memory"),
+        }
+    }
+
+    fn tokens(context: &Context, tokens: &Tokens<'_>, normalized: bool) -> Result<Self> {
+        let packing = Packing::new(tokens.sequences());
+        let width = tokens.dim() * tokens.dtype().size();
+        let stride = stride(width);
+        let rows = context.pool.upload(&packing.gather(bytes_of(tokens.data()), width, stride))?;
+        let (scale, host_scales) = match gather_scales(&packing, tokens.scales()) {
+            RowScales::One(scale) => (scale, None),
+            RowScales::Each(scales) => (1.0, Some(scales)),
+        };
+        let stored = Stored::Vectors(tokens.dtype().into());
+        Self::finish(context, packing, stored, tokens.dim(), rows, stride, None, scale, host_scales, normalized)
+    }
+
+    fn residual(context: &Context, residual: &Residual<'_>) -> Result<Self> {
+        let codec = residual.codec();
+        let packing = Packing::new(residual.sequences());
+        let width = codec.residual_bytes();
+        let stride = stride(width);
+        let rows = context.pool.upload(&packing.gather(residual.residuals(), width, stride))?;
+        let codes: Vec<u32> = packing.slots().map(|slot| residual.codes()[slot]).collect();
+        let centroids = codec.centroids().data().to_f32();
+        let table_stride = (codec.dim() * 4).next_multiple_of(16);
+        let mut padded = vec![0f32; codec.count() * table_stride / 4];
+        for (to, from) in padded.chunks_exact_mut(table_stride / 4).zip(centroids.chunks_exact(codec.dim())) {
+            to[..from.len()].copy_from_slice(from);
+        }
+        let fields = 8 / codec.nbits() as usize;
+        let weights: Vec<f32> = (0..=255u8)
+            .flat_map(|byte| (0..fields).map(move |f| codec.layout().bucket(byte, f, codec.nbits())))
+            .map(|bucket| codec.bucket_weights()[usize::from(bucket)])
+            .collect();
+        let parts = ResidualParts {
+            bits: codec.nbits(),
+            codes: context.pool.upload(&codes)?,
+            table_rows: context.pool.upload(&padded)?,
+            table_stride: table_stride as u32,
+            centroids: context.pool.upload(&centroids)?,
+            centroid_count: codec.count() as u32,
+            weights: context.pool.upload(&weights)?,
+        };
+        let stored = Stored::Residual { bits: codec.nbits() };
+        let norms = residual.inv_norms().map(|norms| -> Vec<f32> { packing.slots().map(|s| norms.get(s)).collect() });
+        let held = Self::finish(
+            context, packing, stored, codec.dim(), rows, stride, Some(parts), 1.0, None, false,
+        )?;
+        if let Some(norms) = norms {
+            *held.norms() = Some(Arc::new(context.pool.upload(&norms)?));
+        }
+        Ok(held)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of what is made")]
+    fn finish(
+        context: &Context,
+        packing: Packing,
+        stored: Stored,
+        dim: usize,
+        rows: Buffer,
+        stride: usize,
+        residual: Option<ResidualParts>,
+        scale: f32,
+        host_scales: Option<Vec<f32>>,
+        normalized: bool,
+    ) -> Result<Self> {
+        let offsets = context.pool.upload(&packing.offsets)?;
+        let ids = packing.ids.as_deref().map(|ids| context.pool.upload(ids)).transpose()?;
+        let scales = match &host_scales {
+            Some(scales) => Some(context.pool.upload(scales)?),
+            None if scale != 1.0 => Some(context.pool.upload(&vec![scale; packing.rows() as usize])?),
+            None => None,
+        };
+        Ok(Self {
+            packing,
+            stored,
+            dim: dim as u32,
+            rows,
+            stride: stride as u32,
+            offsets,
+            ids,
+            residual,
+            scales: scales.map(Arc::new),
+            norms: Mutex::new(None),
+            host_scales,
+            scale,
+            normalized,
+        })
+    }
+
+    fn norms(&self) -> std::sync::MutexGuard<'_, Option<Arc<Buffer>>> {
+        self.norms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.packing.offsets.len() as u32 - 1
+    }
+
+    /// What multiplies similarities with every row, computed once; `None`: 1.
+    pub(crate) fn factors(&self, context: &Context, normalize: bool) -> Result<Option<Arc<Buffer>>> {
+        if !normalize || self.normalized {
+            return Ok(self.scales.clone());
+        }
+        let mut norms = self.norms();
+        if norms.is_none() {
+            let source = Source {
+                stored: self.stored,
+                rows: &self.rows,
+                stride: self.stride,
+                count: self.packing.rows(),
+                dim: self.dim,
+                residual: self.residual.as_ref(),
+            };
+            let scales = match &self.host_scales {
+                Some(scales) => RowScales::Each(scales.clone()),
+                None => RowScales::One(self.scale),
+            };
+            *norms = factors(context, &source, scales, true)?.map(Arc::new);
+        }
+        Ok(norms.clone())
+    }
+
+    /// Bytes on the device.
+    pub(crate) fn bytes(&self) -> u64 {
+        let residual = self.residual.as_ref().map_or(0, |r| {
+            r.codes.bytes() + r.table_rows.bytes() + r.centroids.bytes() + r.weights.bytes()
+        });
+        let optional = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::bytes);
+        (self.rows.bytes()
+            + self.offsets.bytes()
+            + residual
+            + optional(self.ids.as_ref())
+            + optional(self.scales.as_deref())) as u64
+    }
+}
+
+/// Values of a packed batch as `dtype`, back where its slots are; slots that do not count are 0.
+pub(crate) fn scatter(packing: &Packing, packed: &[u8], stride: usize, dim: usize, slots: usize, dtype: DType) -> DataBuf {
+    fn run<T: Element>(packing: &Packing, packed: &[u8], stride: usize, dim: usize, slots: usize) -> DataBuf {
+        let mut out = vec![T::default(); slots * dim];
+        let width = dim * size_of::<T>();
+        for (slot, row) in packing.slots().zip(packed.chunks_exact(stride)) {
+            bytemuck::cast_slice_mut(&mut out[slot * dim..(slot + 1) * dim]).copy_from_slice(&row[..width]);
+        }
+        T::buffer(out)
+    }
+    match dtype {
+        DType::F16 => run::<maxsim_core::f16>(packing, packed, stride, dim, slots),
+        DType::BF16 => run::<maxsim_core::bf16>(packing, packed, stride, dim, slots),
+        _ => run::<f32>(packing, packed, stride, dim, slots),
+    }
+}

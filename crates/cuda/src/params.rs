@@ -1,0 +1,108 @@
+//! Parameters of the kernels, as `kernels/include` lays them out. Every compilation checks the sizes.
+
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! mirrored {
+    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+        #[repr(C)]
+        pub(crate) struct $name { $(pub(crate) $field: $type),* }
+    };
+}
+
+/// An address on the device; 0 is null.
+pub(crate) type Address = u64;
+
+mirrored! {
+    /// `forward/params.cuh`.
+    Slot {
+        row: u32,
+        rows: u32,
+        tile_row: u32,
+        block: u32,
+        score: i64,
+        partial: i64,
+        argmax: i64,
+        argmax_stride: i64,
+    }
+}
+
+mirrored! {
+    /// `forward/params.cuh`.
+    Job { tile: u32, document_begin: u32, document_end: u32, unused: u32 }
+}
+
+mirrored! {
+    /// `forward/params.cuh`.
+    ForwardParams {
+        q: Address,
+        d: Address,
+        q_factors: Address,
+        d_factors: Address,
+        d_offsets: Address,
+        q_ids: Address,
+        d_ids: Address,
+        q_starts: Address,
+        slots: Address,
+        tiles: Address,
+        job_list: Address,
+        table: Address,
+        codes: Address,
+        weights: Address,
+        bias: Address,
+        scores: Address,
+        partials: Address,
+        argmax: Address,
+        q_stride: u32,
+        d_stride: u32,
+        chunks: u32,
+        jobs: u32,
+        tile_count: u32,
+        chunk_rows: u32,
+        document_begin: u32,
+        document_end: u32,
+        row_end: u32,
+        partial_stride: u32,
+        table_stride: u32,
+        out_stride: u32,
+        centroids: u32,
+        q_base: u32,
+    }
+}
+
+mirrored! {
+    /// `forward/sums.cuh`.
+    SumParams {
+        partials: Address,
+        blocks: Address,
+        queries: Address,
+        targets: Address,
+        scores: Address,
+        pairs: u64,
+        first_score: i64,
+        score_stride: i64,
+        stride: u32,
+        documents: u32,
+        first_query: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
+    /// `rows.cuh`.
+    RowsParams {
+        rows: Address,
+        scales: Address,
+        codes: Address,
+        centroids: Address,
+        weights: Address,
+        factors: Address,
+        stride: u32,
+        count: u32,
+        dim: u32,
+        centroid_count: u32,
+        scale: f32,
+        unused: u32,
+    }
+}

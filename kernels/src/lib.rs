@@ -1,0 +1,105 @@
+//! The text of the CUDA kernels, and what turns it into a translation unit.
+//!
+//! Kernels are C++ without toolkit headers, compiled at run time (NVRTC) for exactly the configuration that is wanted: a
+//! unit is one include, a generated `struct Cfg` and one `extern "C"` entry. Everything that only hardware has goes through
+//! `include/ptx/`; `emulator/` has the same names for the host, so that the same text can be run and checked without a GPU.
+//!
+//! This package holds text only and builds anywhere.
+
+use std::fmt::Write as _;
+
+/// A file that units can include.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Name as includes spell it, e.g. `ptx/mma.cuh`.
+    pub name: &'static str,
+    /// Text.
+    pub text: &'static str,
+}
+
+macro_rules! headers {
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$(Header { name: $name, text: include_str!(concat!("../", $folder, "/", $name)) }),*]
+    };
+}
+
+/// Headers for the device.
+pub const HEADERS: &[Header] = headers!("include":
+    "convert.cuh",
+    "forward/params.cuh",
+    "forward/sums.cuh",
+    "forward/tile.cuh",
+    "ptx/base.cuh",
+    "ptx/copy.cuh",
+    "ptx/mma.cuh",
+    "rows.cuh",
+);
+
+/// Headers that take the place of those of the same name when a unit is compiled for the host.
+pub const EMULATOR: &[Header] = headers!("emulator":
+    "ptx/base.cuh",
+    "ptx/copy.cuh",
+    "ptx/mma.cuh",
+    "runtime.hpp",
+);
+
+/// A kernel: a device function template over a configuration, called with one block of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// Name of the function, and of the entry point with `_kernel` behind it.
+    pub name: &'static str,
+    /// Header that defines it.
+    pub header: &'static str,
+    /// Type of its parameters.
+    pub params: &'static str,
+}
+
+/// The kernels.
+pub mod kernels {
+    use super::Kernel;
+
+    /// MaxSim by warps.
+    pub const FORWARD_TILE: Kernel =
+        Kernel { name: "forward_tile", header: "forward/tile.cuh", params: "ForwardParams" };
+    /// Inverse norms and scales of rows.
+    pub const ROW_FACTORS: Kernel = Kernel { name: "row_factors", header: "rows.cuh", params: "RowsParams" };
+    /// Sums of long queries' parts.
+    pub const FORWARD_SUM: Kernel =
+        Kernel { name: "forward_sum", header: "forward/sums.cuh", params: "SumParams" };
+}
+
+/// Where a unit will run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A GPU.
+    Device,
+    /// The host, through the emulator.
+    Host,
+}
+
+/// The translation unit of `kernel` for a configuration: constants by name (`kThreads` among them), the blocks that have to
+/// fit on a multiprocessor together, and the size of the parameters, which the compiler checks.
+pub fn unit(
+    kernel: &Kernel,
+    config: &[(&'static str, i64)],
+    min_blocks: u32,
+    params_size: usize,
+    target: Target,
+) -> String {
+    let Kernel { name, header, params } = kernel;
+    let mut text = format!("#include \"{header}\"\n\nnamespace maxsim {{\nstruct Cfg {{\n");
+    for (name, value) in config {
+        writeln!(text, "    static constexpr int {name} = {value};").expect("writing to a string");
+    }
+    write!(
+        text,
+        "}};\nstatic_assert(sizeof({params}) == {params_size}, \"parameters as the host lays them out\");\n}}\n\n\
+         extern \"C\" __global__ void __launch_bounds__(maxsim::Cfg::kThreads, {min_blocks})\n\
+         {name}_kernel(const __grid_constant__ maxsim::{params} p) {{\n    maxsim::{name}<maxsim::Cfg>(p);\n}}\n"
+    )
+    .expect("writing to a string");
+    if target == Target::Host {
+        writeln!(text, "\nEMULATE({name}_kernel, maxsim::{params})").expect("writing to a string");
+    }
+    text
+}
