@@ -49,9 +49,11 @@ struct Fiber {
     Wait wait;
     std::vector<std::vector<std::function<void()>>> copies;  // closed groups of asynchronous copies
     std::vector<std::function<void()>> open;                 // the group that is still open
+    std::vector<std::vector<std::function<void()>>> products;  // the same of a warpgroup's products
+    std::vector<std::function<void()>> open_products;
 };
 
-// Threads that meet: a warp, a warpgroup, a block or a named barrier.
+// Threads that meet: a warp or a named barrier.
 struct Meeting {
     uint64_t round = 0;
     uint32_t arrived = 0;
@@ -64,9 +66,10 @@ struct Block {
     uint8_t* shared = nullptr;
     size_t shared_bytes = 0;
     std::vector<Fiber> fibers;
-    std::vector<Meeting> warps, warpgroups;
+    std::vector<Meeting> warps;
     Meeting named[16];
     Fiber* self = nullptr;
+    std::deque<std::function<void()>> engine;  // what the copy engine was asked for
     std::function<void()> kernel;
 #if !defined(__x86_64__)
     ucontext_t scheduler{};
@@ -143,12 +146,6 @@ void meet_warp(Item& item, const char* what, Work work) {
     meet(block->warps[thread / 32], 32, thread % 32, &item, what,
          [&](std::vector<void*>& items) { work(reinterpret_cast<Item**>(items.data())); });
 }
-template <class Item, class Work>
-void meet_warpgroup(Item& item, const char* what, Work work) {
-    uint32_t thread = block->self->thread;
-    meet(block->warpgroups[thread / 128], 128, thread % 128, &item, what,
-         [&](std::vector<void*>& items) { work(reinterpret_cast<Item**>(items.data())); });
-}
 // Who comes is not who meets: any `count` threads make a named barrier go on.
 inline void meet_named(uint32_t id, uint32_t count) {
     Meeting& meeting = block->named[id];
@@ -167,11 +164,12 @@ inline void check_shared(const void* pointer, size_t bytes, size_t alignment) {
 inline void fiber_main() {
     block->kernel();
     block->self->done = true;
-    if (!block->self->copies.empty() || !block->self->open.empty()) {
-        for (auto& group : block->self->copies)
-            if (!group.empty()) fail("a thread ended with copies under way");
-        if (!block->self->open.empty()) fail("a thread ended with copies under way");
-    }
+    for (auto& group : block->self->copies)
+        if (!group.empty()) fail("a thread ended with copies under way");
+    if (!block->self->open.empty()) fail("a thread ended with copies under way");
+    for (auto& group : block->self->products)
+        if (!group.empty()) fail("a thread ended with products under way");
+    if (!block->self->open_products.empty()) fail("a thread ended with products under way");
     leave();
     fail("a fiber ran on");
 }
@@ -208,7 +206,6 @@ inline void run_block(Block& state, uint8_t* stacks) {
     poison(state.shared, state.shared_bytes);
     state.fibers.assign(state.threads, {});
     state.warps.assign((state.threads + 31) / 32, {});
-    state.warpgroups.assign((state.threads + 127) / 128, {});
     for (Meeting& meeting : state.named) meeting = {};
     for (uint32_t thread = 0; thread < state.threads; thread++) {
         state.fibers[thread].thread = thread;
@@ -223,12 +220,16 @@ inline void run_block(Block& state, uint8_t* stacks) {
             moved = true;
             left -= fiber.done;
         }
-        if (!moved) {
+        if (!moved && !state.engine.empty()) {
+            state.engine.front()();
+            state.engine.pop_front();
+        } else if (!moved) {
             for (Fiber& fiber : state.fibers)
                 if (!fiber.done) std::fprintf(stderr, "thread %u waits at %s\n", fiber.thread, fiber.wait.what);
             fail("deadlock");
         }
     }
+    if (!state.engine.empty()) fail("a block ended with bulk copies under way");
     block = nullptr;
 }
 

@@ -25,14 +25,21 @@ macro_rules! headers {
 
 /// Headers for the device.
 pub const HEADERS: &[Header] = headers!("include":
+    "backward/gather.cuh",
+    "backward/group.cuh",
+    "backward/pairs.cuh",
     "convert.cuh",
     "forward/params.cuh",
     "forward/sums.cuh",
     "forward/tile.cuh",
+    "head/backward.cuh",
+    "head/rows.cuh",
+    "plaid/approx.cuh",
     "ptx/base.cuh",
     "ptx/copy.cuh",
     "ptx/mma.cuh",
     "rows.cuh",
+    "topk/select.cuh",
 );
 
 /// Headers that take the place of those of the same name when a unit is compiled for the host.
@@ -58,14 +65,41 @@ pub struct Kernel {
 pub mod kernels {
     use super::Kernel;
 
-    /// MaxSim by warps.
-    pub const FORWARD_TILE: Kernel =
-        Kernel { name: "forward_tile", header: "forward/tile.cuh", params: "ForwardParams" };
-    /// Inverse norms and scales of rows.
-    pub const ROW_FACTORS: Kernel = Kernel { name: "row_factors", header: "rows.cuh", params: "RowsParams" };
-    /// Sums of long queries' parts.
-    pub const FORWARD_SUM: Kernel =
-        Kernel { name: "forward_sum", header: "forward/sums.cuh", params: "SumParams" };
+    macro_rules! kernels {
+        ($($(#[$meta:meta])* $constant:ident = $name:literal, $header:literal, $params:literal;)*) => {
+            $($(#[$meta])* pub const $constant: Kernel =
+                Kernel { name: $name, header: $header, params: $params };)*
+        };
+    }
+
+    kernels! {
+        /// MaxSim by warps; also tables and projections.
+        FORWARD_TILE = "forward_tile", "forward/tile.cuh", "ForwardParams";
+        /// Sums of long queries' parts.
+        FORWARD_SUM = "forward_sum", "forward/sums.cuh", "SumParams";
+        /// Inverse norms and scales of rows.
+        ROW_FACTORS = "row_factors", "rows.cuh", "RowsParams";
+        /// The best scores of every query.
+        TOPK_SELECT = "topk_select", "topk/select.cuh", "SelectParams";
+        /// PLAID's approximate scores.
+        APPROX_SCORE = "approx_score", "plaid/approx.cuh", "ApproxParams";
+        /// Winners grouped by document row.
+        BACKWARD_GROUP = "backward_group", "backward/group.cuh", "GroupParams";
+        /// Gradients of queries.
+        BACKWARD_QUERIES = "backward_queries", "backward/gather.cuh", "GatherParams";
+        /// Gradients of documents.
+        BACKWARD_DOCUMENTS = "backward_documents", "backward/gather.cuh", "GatherParams";
+        /// Rows normalised and converted.
+        UNIT_ROWS = "unit_rows", "head/rows.cuh", "UnitParams";
+        /// The rows that won something.
+        HEAD_COMPACT = "head_compact", "head/backward.cuh", "CompactParams";
+        /// Gradients of hidden states.
+        HEAD_HIDDEN = "head_hidden", "head/backward.cuh", "HiddenParams";
+        /// Gradients of the projection and its bias.
+        HEAD_WEIGHTS = "head_weights", "head/backward.cuh", "WeightParams";
+        /// Partial sums added up.
+        HEAD_ADD = "head_add", "head/backward.cuh", "AddParams";
+    }
 }
 
 /// Where a unit will run.

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Error, Forward, Op, Output, Plan, Resident,
-    ResidentMeta, Result, Scores, Submission,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Error, Forward, FromHidden, Op, Output, Plan, Resident,
+    ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
 };
 
+use crate::approx::approx_score;
 use crate::arch::Path;
+use crate::backward::backward;
 use crate::context::Context;
 use crate::device::{Device, Pending};
-use crate::forward::{Scoring, score};
+use crate::driver::{self, Driver};
+use crate::forward::{Scoring, may_be_empty, score};
+use crate::head::{from_hidden, from_hidden_backward};
 use crate::memory::Buffer;
 use crate::operands::Held;
+use crate::retrieve::{results, retrieve};
 
 /// How to set a GPU up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +37,27 @@ pub struct CudaBackend {
 }
 
 impl CudaBackend {
+    /// Sets up a GPU.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` naming what is missing (driver, NVRTC, a GPU, a GPU that is new enough), `ERR_VALUE` for a GPU that
+    /// is not there or a bad `MAXSIM_CUDA_ARCH`.
+    pub fn new(options: CudaOptions) -> Result<Self> {
+        let path = match (options.path, std::env::var("MAXSIM_CUDA_ARCH")) {
+            (None, Ok(name)) if !name.is_empty() => Some(name.parse()?),
+            (path, _) => path,
+        };
+        Ok(Self::on(Arc::new(Driver::new(options.device, path)?), options.budget))
+    }
+
+    /// GPUs that the driver sees.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` without a driver.
+    pub fn device_count() -> Result<usize> {
+        driver::count()
+    }
+
     /// Runs the kernels of `path` on the host, for tests; `folder` keeps what was compiled.
     #[cfg(feature = "emulator")]
     pub fn emulated(path: Path, folder: &std::path::Path) -> Self {
@@ -64,19 +90,88 @@ impl CudaBackend {
     fn run(&self, op: &Op<'_>) -> Result<Submission> {
         match op {
             Op::Forward(op) => self.forward(op),
+            Op::Backward(op) => {
+                let held = open(&self.context, &op.forward.d)?;
+                let arriving = backward(&self.context, op, &held)?;
+                Ok(Submission::pending(Box::pin(async move {
+                    for returned in [&arriving.q, &arriving.d].into_iter().flatten() {
+                        returned.pending.as_ref().map_or(Ok(()), |pending| pending.block())?;
+                    }
+                    Ok(Output::Gradients(arriving.finish()))
+                })))
+            }
+            Op::Retrieve(op) => self.retrieve(op),
+            Op::FromHidden(op) => self.from_hidden(op),
+            Op::FromHiddenBackward(op) => {
+                let arriving = from_hidden_backward(&self.context, op)?;
+                Ok(Submission::pending(Box::pin(async move {
+                    arriving.block()?;
+                    Ok(Output::Gradients(arriving.finish()))
+                })))
+            }
+            Op::ApproxScore(op) => {
+                let count = op.sequences().count();
+                let scores = approx_score(&self.context, op)?.read(count * 4)?;
+                Ok(later([Some(scores)], move |[scores]| {
+                    Output::Scores(Scores { values: cast(scores), shape: vec![count], argmax: None })
+                }))
+            }
             other => Err(unsupported(other)),
+        }
+    }
+
+    fn retrieve(&self, op: &Retrieve<'_>) -> Result<Submission> {
+        let (shape, width, largest) = (op.output_shape(), op.width(), op.options.largest);
+        if op.forward.q.count() * width == 0 {
+            let mut empty = results(shape, 0, largest, vec![]);
+            if op.forward.options.argmax {
+                empty.argmax = self.explain(op, &empty)?;
+            }
+            return Ok(Submission::ready(Ok(Output::TopK(empty))));
+        }
+        let held = open(&self.context, &op.forward.d)?;
+        let keys = retrieve(&self.context, op, &held)?;
+        if op.forward.options.argmax {
+            // Which pairs to explain is known only once the hits are here.
+            keys.block()?;
+            let mut top_k = results(shape, width, largest, cast(keys.bytes()));
+            top_k.argmax = self.explain(op, &top_k)?;
+            return Ok(Submission::ready(Ok(Output::TopK(top_k))));
+        }
+        Ok(later([Some(keys)], move |[keys]| Output::TopK(results(shape, width, largest, cast(keys)))))
+    }
+
+    /// Winners of every hit, by scoring just the hits again.
+    fn explain(&self, op: &Retrieve<'_>, hits: &TopK) -> Result<Option<Argmax>> {
+        let q_idx: Vec<u32> =
+            (0..op.forward.q.count() as u32).flat_map(|i| std::iter::repeat_n(i, op.width())).collect();
+        let (q, d) = (op.forward.q.clone(), op.forward.d.clone());
+        let pairs = Forward::score_pairs(q, d, q_idx, hits.indices.clone(), op.forward.options)?;
+        match self.forward(&pairs)?.wait()? {
+            Output::Scores(scores) => Ok(scores.argmax),
+            other => unreachable!("forward returned {other:?}"),
         }
     }
 
     fn forward(&self, op: &Forward<'_>) -> Result<Submission> {
         let held = open(&self.context, &op.d)?;
-        let pool = &self.context.pool;
-        let scores = pool.buffer(op.pair_count() * 4)?;
+        self.scores(op, |scores, argmax| score(&self.context, &Scoring::of(op, &held), scores, argmax))
+    }
+
+    fn from_hidden(&self, op: &FromHidden<'_>) -> Result<Submission> {
+        self.scores(&op.scoring(), |scores, argmax| from_hidden(&self.context, op, scores, argmax))
+    }
+
+    /// Scores, and winners if asked for, that `compute` puts into buffers.
+    fn scores(&self, op: &Forward<'_>, compute: impl FnOnce(&Buffer, Winners<'_>) -> Result<()>) -> Result<Submission> {
+        let scores = self.context.pool.buffer(op.pair_count() * 4)?;
+        if may_be_empty(&op.q) {
+            scores.fill(0)?;
+        }
         let layout = op.options.argmax.then(|| op.empty_argmax());
         let argmax = layout.as_ref().map(|layout| winners(&self.context, layout)).transpose()?;
         let first = |pair: usize| layout.as_ref().map_or(0, |layout| layout.range(pair).start);
-        let scoring = Scoring::of(op, &held);
-        score(&self.context, &scoring, &scores, argmax.as_ref().map(|a| (a, &first as &dyn Fn(usize) -> usize)))?;
+        compute(&scores, argmax.as_ref().map(|a| (a, &first as &dyn Fn(usize) -> usize)))?;
         let scores = scores.read(op.pair_count() * 4)?;
         let argmax = argmax.map(|argmax| argmax.read(argmax.bytes())).transpose()?;
         let shape = op.output_shape();
@@ -89,6 +184,9 @@ impl CudaBackend {
         }))
     }
 }
+
+/// A buffer for winners, and where a pair's begin.
+type Winners<'a> = Option<(&'a Buffer, &'a dyn Fn(usize) -> usize)>;
 
 /// A buffer for winners, −1 everywhere.
 fn winners(context: &Context, layout: &Argmax) -> Result<Buffer> {
@@ -150,7 +248,7 @@ impl Backend for CudaBackend {
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
         match op {
-            Op::Forward(_) => {}
+            Op::Forward(_) | Op::Backward(_) | Op::Retrieve(_) | Op::ApproxScore(_) | Op::FromHidden(_)| Op::FromHiddenBackward(_) => {}
             other => return Err(unsupported(other)),
         }
         Ok(Plan {

@@ -3,12 +3,15 @@
 //! A configuration never depends on more of a problem than the classes below, so that the number of kernels to compile is
 //! bounded, and nothing in it changes a bit of a score: every similarity is one chain over k whatever the tile.
 
-use maxsim_core::{DType, Documents, Precision};
-use maxsim_kernels::kernels;
+use maxsim_core::{DType, Precision};
+use maxsim_kernels::{Kernel, kernels};
 
 use crate::arch::Path;
 use crate::device::{Caps, Unit};
-use crate::params::{ForwardParams, RowsParams, SumParams};
+use crate::params::{
+    AddParams, ApproxParams, CompactParams, ForwardParams, GatherParams, GroupParams, HiddenParams, RowsParams,
+    SelectParams, SumParams, UnitParams, WeightParams,
+};
 
 /// Element types, numbered as in `convert.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,16 +64,6 @@ impl Kind {
 pub(crate) enum Stored {
     Vectors(Kind),
     Residual { bits: u32 },
-}
-
-impl Stored {
-    pub(crate) fn of(documents: &Documents<'_>, bits: impl FnOnce() -> u32) -> Self {
-        if documents.is_residual() {
-            Self::Residual { bits: bits() }
-        } else {
-            Self::Vectors(documents.dtype().into())
-        }
-    }
 }
 
 /// What is multiplied: queries are converted to it, documents are it or are decoded to it.
@@ -281,26 +274,92 @@ fn chunks(problem: &Problem) -> Vec<u32> {
     chunks
 }
 
+/// A kernel whose configuration is a few constants.
+fn plain<P>(kernel: Kernel, threads: i64, constants: &[(&'static str, i64)]) -> Unit {
+    let config = constants.iter().copied().chain([("kThreads", threads)]).collect();
+    Unit { kernel, config, min_blocks: 1, params: size_of::<P>() }
+}
+
+/// `kStored` and `kBits` of rows.
+fn source(stored: Stored) -> [(&'static str, i64); 2] {
+    match stored {
+        Stored::Vectors(kind) => [("kStored", kind as i64), ("kBits", 0)],
+        Stored::Residual { bits } => [("kStored", Kind::F32 as i64), ("kBits", bits.into())],
+    }
+}
+
 /// `rows.cuh`.
 pub(crate) fn row_factors(stored: Stored) -> Unit {
-    let (kind, bits) = match stored {
-        Stored::Vectors(kind) => (kind, 0),
-        Stored::Residual { bits } => (Kind::F32, bits),
-    };
-    Unit {
-        kernel: kernels::ROW_FACTORS,
-        config: vec![("kStored", kind as i64), ("kBits", bits.into()), ("kThreads", 256)],
-        min_blocks: 1,
-        params: size_of::<RowsParams>(),
-    }
+    plain::<RowsParams>(kernels::ROW_FACTORS, 256, &source(stored))
 }
 
 /// `forward/sums.cuh`.
 pub(crate) fn forward_sum() -> Unit {
-    Unit {
-        kernel: kernels::FORWARD_SUM,
-        config: vec![("kThreads", 256)],
-        min_blocks: 1,
-        params: size_of::<SumParams>(),
+    plain::<SumParams>(kernels::FORWARD_SUM, 256, &[])
+}
+
+/// `topk/select.cuh`.
+pub(crate) fn topk_select() -> Unit {
+    plain::<SelectParams>(kernels::TOPK_SELECT, 256, &[])
+}
+
+/// `plaid/approx.cuh`, for tables of `width` columns.
+pub(crate) fn approx_score(kind: Kind, width: u32) -> Unit {
+    let wide = 16 / kind.size();
+    let wide = if width % wide == 0 { wide } else { 1 };
+    let group = width.div_ceil(wide).next_power_of_two().clamp(1, 32);
+    let constants = [("kStored", kind as i64), ("kWide", wide.into()), ("kGroup", group.into())];
+    plain::<ApproxParams>(kernels::APPROX_SCORE, 128, &constants)
+}
+
+/// `backward/group.cuh`; `local`: counters fit into shared memory.
+pub(crate) fn backward_group(local: bool) -> Unit {
+    plain::<GroupParams>(kernels::BACKWARD_GROUP, 32, &[("kLocal", local.into())])
+}
+
+/// `backward/gather.cuh`: rows of `source` added up to rows of `own`'s kind, given back as `out`.
+pub(crate) fn gather(kernel: Kernel, source_rows: Stored, own: Kind, out: Kind, dim: u32, add: bool) -> Option<Unit> {
+    // Registers for an element each; a row that one warp cannot hold is spread over up to 32.
+    let quads = dim.div_ceil(128);
+    let warps = if quads <= 8 { 1 } else { quads.div_ceil(8).next_power_of_two() };
+    if warps > 32 {
+        return None;
     }
+    let steps = quads.div_ceil(warps).next_power_of_two();
+    let [stored, bits] = source(source_rows);
+    let constants = [
+        stored,
+        bits,
+        ("kOwn", own as i64),
+        ("kOut", out as i64),
+        ("kSteps", steps.into()),
+        ("kWarps", warps.into()),
+        ("kAdd", add.into()),
+    ];
+    Some(plain::<GatherParams>(kernel, if warps == 1 { 128 } else { 32 * i64::from(warps) }, &constants))
+}
+
+/// `head/rows.cuh`.
+pub(crate) fn unit_rows(out: Kind) -> Unit {
+    plain::<UnitParams>(kernels::UNIT_ROWS, 256, &[("kOut", out as i64)])
+}
+
+/// `head/backward.cuh`.
+pub(crate) fn head_compact() -> Unit {
+    plain::<CompactParams>(kernels::HEAD_COMPACT, 256, &[])
+}
+
+/// `head/backward.cuh`.
+pub(crate) fn head_hidden(out: Kind) -> Unit {
+    plain::<HiddenParams>(kernels::HEAD_HIDDEN, 128, &[("kOut", out as i64)])
+}
+
+/// `head/backward.cuh`.
+pub(crate) fn head_weights(hidden: Kind) -> Unit {
+    plain::<WeightParams>(kernels::HEAD_WEIGHTS, 128, &[("kStored", hidden as i64)])
+}
+
+/// `head/backward.cuh`.
+pub(crate) fn head_add() -> Unit {
+    plain::<AddParams>(kernels::HEAD_ADD, 256, &[])
 }

@@ -33,12 +33,18 @@ struct Work {
 }
 
 /// Scores to compute.
+#[derive(Clone)]
 pub(crate) struct Scoring<'a> {
     pub(crate) q: &'a Tokens<'a>,
     pub(crate) held: &'a Held,
     pub(crate) pairing: &'a Pairing<'a>,
     /// Documents that take part, of a cross product.
     pub(crate) documents: Range<u32>,
+    /// Row length of a cross product's scores, and the place of document 0 in a row.
+    pub(crate) columns: usize,
+    pub(crate) column: i64,
+    /// Winners are counted in packed rows, of queries and of documents, and lie behind one another as `Geometry` has it.
+    pub(crate) packed_winners: bool,
     pub(crate) normalize_q: bool,
     pub(crate) normalize_d: bool,
     pub(crate) precision: Precision,
@@ -51,6 +57,9 @@ impl<'a> Scoring<'a> {
             held,
             pairing: &op.pairing,
             documents: 0..held.count(),
+            columns: held.count() as usize,
+            column: 0,
+            packed_winners: false,
             normalize_q: op.options.normalize,
             normalize_d: op.options.normalize,
             precision: op.options.precision,
@@ -61,18 +70,12 @@ impl<'a> Scoring<'a> {
         config::product(context.caps().arch.path, self.q.dtype(), self.held.stored, self.precision)
     }
 
-    /// Number of scores.
-    pub(crate) fn pairs(&self) -> usize {
-        match self.pairing {
-            Pairing::Cross => self.q.count() * self.documents.len(),
-            Pairing::Grouped { k } => self.q.count() * k,
-            Pairing::List { q, .. } => q.len(),
-        }
-    }
-
     /// Queries of the group and their documents. `argmax`: first winner of every pair.
-    fn work(&self, group: &Range<u32>, argmax: Option<&dyn Fn(usize) -> usize>) -> Vec<Work> {
-        let extent = |query: u32| self.q.extent(query as usize) as i64;
+    fn work(&self, packing: &Packing, group: &Range<u32>, argmax: Option<&dyn Fn(usize) -> usize>) -> Vec<Work> {
+        let extent = |query: u32| match self.packed_winners {
+            true => i64::from(packing.rows_of(query)),
+            false => self.q.extent(query as usize) as i64,
+        };
         // Pairs of one query with documents that follow each other follow each other too.
         let winners = |query: u32, pair: usize, j: u32| match argmax {
             Some(first) => {
@@ -83,17 +86,13 @@ impl<'a> Scoring<'a> {
         };
         match self.pairing {
             Pairing::Cross => {
-                let width = self.documents.len();
                 let of = |query: u32| {
-                    let pair = query as usize * width;
-                    Work {
-                        query,
-                        documents: self.documents.clone(),
-                        score: pair as i64 - i64::from(self.documents.start),
-                        winners: winners(query, pair, self.documents.start),
-                    }
+                    let score = (query as usize * self.columns) as i64 + self.column;
+                    let first = self.documents.start;
+                    let pair = (score + i64::from(first)) as usize;
+                    Work { query, documents: self.documents.clone(), score, winners: winners(query, pair, first) }
                 };
-                if width == 0 { vec![] } else { group.clone().map(of).collect() }
+                if self.documents.is_empty() { vec![] } else { group.clone().map(of).collect() }
             }
             Pairing::Grouped { k } => {
                 let k = *k as u32;
@@ -173,9 +172,15 @@ impl Layout {
     }
 }
 
+/// Whether some query might have no row that counts.
+pub(crate) fn may_be_empty(q: &Tokens<'_>) -> bool {
+    q.mask().is_some() || (0..q.count()).any(|i| q.extent(i) == 0)
+}
+
 /// Computes scores into `scores`, and winners into the buffer of `argmax`, whose function says where a pair's begin.
 ///
-/// What has no winner is left out: `argmax` has to hold −1 everywhere before.
+/// Queries without a row and rows without a winner are left out: `scores` has to hold 0 where [`may_be_empty`] says so, and
+/// `argmax` −1 everywhere.
 pub(crate) fn score(
     context: &Context,
     scoring: &Scoring<'_>,
@@ -197,10 +202,6 @@ pub(crate) fn score(
     // What queries look like does not depend on the size of the tile.
     let permuted = TileConfig::choose(context.caps(), &problem).permuted();
     let queries = Queries::new(context, scoring.q, product, permuted, scoring.normalize_q)?;
-    let empty = queries.packing.offsets.windows(2).any(|w| w[0] == w[1]);
-    if empty {
-        scores.fill(0)?;
-    }
     let exact = match held.residual {
         Some(_) if product != Kind::F32 => {
             Some(Queries::new(context, scoring.q, Kind::F32, false, false)?)
@@ -284,8 +285,8 @@ impl Shared<'_> {
         argmax: Option<(&Buffer, &dyn Fn(usize) -> usize)>,
     ) -> Result<()> {
         let scoring = self.scoring;
-        let work = scoring.work(group, argmax.map(|(_, first)| first));
-        let rows = |work: &Work| self.rows_of(&(work.query..work.query + 1)).next_multiple_of(SLOT_ALIGN);
+        let work = scoring.work(&self.queries.packing, group, argmax.map(|(_, first)| first));
+        let rows = |work: &Work| self.queries.packing.rows_of(work.query).next_multiple_of(SLOT_ALIGN);
         let cross = matches!(scoring.pairing, Pairing::Cross);
         let together = match scoring.pairing {
             Pairing::Cross => work.iter().map(rows).fold(0, u32::saturating_add),
@@ -297,7 +298,7 @@ impl Shared<'_> {
             }
         };
         let config = TileConfig::choose(self.context.caps(), &Problem { rows: together, ..*problem });
-        let longest = group.clone().map(|q| self.rows_of(&(q..q + 1))).max().unwrap_or(0);
+        let longest = group.clone().map(|q| self.queries.packing.rows_of(q)).max().unwrap_or(0);
         let stride = if longest > config.rows() { longest.div_ceil(BLOCK) } else { 0 };
         // Sums of blocks are kept for as many pairs as the workspace holds.
         let most = if stride == 0 { usize::MAX } else { (WORKSPACE / 4 / stride as usize).max(1) };
@@ -364,7 +365,7 @@ impl Launcher<'_> {
         self.launch(&layout, documents, pairs, |partials| SumParams {
             partials,
             first_score: work.first().map_or(0, |w| w.score + i64::from(documents.start)),
-            score_stride: self.shared.scoring.documents.len() as i64,
+            score_stride: self.shared.scoring.columns as i64,
             documents: documents.len() as u32,
             first_query: work.first().map_or(0, |w| w.query),
             ..SumParams::default()
@@ -473,8 +474,8 @@ impl Launcher<'_> {
             q_factors: address(queries.factors.as_ref()),
             d_factors,
             d_offsets: held.offsets.address(),
-            q_ids: address(queries.ids.as_ref()),
-            d_ids: address(held.ids.as_ref()),
+            q_ids: if scoring.packed_winners { 0 } else { address(queries.ids.as_ref()) },
+            d_ids: if scoring.packed_winners { 0 } else { address(held.ids.as_ref()) },
             q_starts: starts.address(),
             slots: slots.address(),
             tiles: tiles.address(),

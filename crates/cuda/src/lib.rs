@@ -9,17 +9,23 @@
 //! **This backend has not run on hardware yet.** Its kernels are checked against the float64 reference in the emulator and
 //! compile without spills, but no GPU has seen them: it is used only when it is asked for by name.
 
+mod approx;
 mod arch;
 mod backend;
+mod backward;
 mod config;
 mod context;
 mod device;
+mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod forward;
+mod head;
+pub mod jit;
 mod memory;
 mod operands;
 mod params;
+mod retrieve;
 
 pub use arch::{Arch, Path};
 pub use backend::{CudaBackend, CudaOptions};

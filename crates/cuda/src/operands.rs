@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use maxsim_core::{DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch};
 
+use crate::backward::Operand;
 use crate::config::{self, Kind, Stored};
 use crate::context::Context;
 use crate::memory::{Buffer, address};
-use crate::params::RowsParams;
+use crate::params::{self, RowsParams};
 
 /// Which slots of a batch count, packed.
 #[derive(Debug, Clone)]
@@ -61,6 +62,27 @@ impl Packing {
         self.offsets[self.offsets.len() - 1]
     }
 
+    /// Rows of sequence `i`.
+    pub(crate) fn rows_of(&self, i: u32) -> u32 {
+        self.offsets[i as usize + 1] - self.offsets[i as usize]
+    }
+
+    /// Sequences `range` on their own, as if their rows were all there are; slots are not kept.
+    pub(crate) fn part(&self, range: Range<u32>) -> Self {
+        let offsets = &self.offsets[range.start as usize..=range.end as usize];
+        let rows = offsets[0] as usize..offsets[offsets.len() - 1] as usize;
+        Self {
+            offsets: offsets.iter().map(|o| o - offsets[0]).collect(),
+            ids: self.ids.as_ref().map(|ids| ids[rows].to_vec()),
+            runs: Vec::new(),
+        }
+    }
+
+    /// The longest sequence's rows.
+    pub(crate) fn longest(&self) -> u32 {
+        self.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+    }
+
     /// Slots that count, in packed order.
     pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
         self.runs.iter().cloned().flatten()
@@ -90,11 +112,11 @@ impl Packing {
 }
 
 /// Bytes from row to row.
-fn stride(bytes: usize) -> usize {
+pub(crate) fn stride(bytes: usize) -> usize {
     bytes.next_multiple_of(16)
 }
 
-fn bytes_of(data: DataRef<'_>) -> &[u8] {
+pub(crate) fn bytes_of(data: DataRef<'_>) -> &[u8] {
     dispatch!(DataRef, data, |data| bytemuck::cast_slice(data))
 }
 
@@ -178,6 +200,7 @@ fn gather_scales(packing: &Packing, scales: Option<Scales<'_>>) -> RowScales {
     }
 }
 
+/// Rows whose factors are wanted.
 struct Source<'a> {
     stored: Stored,
     rows: &'a Buffer,
@@ -229,10 +252,17 @@ fn factors(
     Ok(Some(factors))
 }
 
+/// Inverse norms of f32 rows of `dim` elements, `stride` bytes apart.
+pub(crate) fn inverse_norms(context: &Context, rows: &Buffer, stride: u32, count: u32, dim: u32) -> Result<Buffer> {
+    let source =
+        Source { stored: Stored::Vectors(Kind::F32), rows, stride, count, dim, residual: None };
+    let norms = factors(context, &source, RowScales::One(1.0), true)?;
+    Ok(norms.expect("asked for norms"))
+}
+
 /// What residual documents have beside their packed residuals.
 #[derive(Debug)]
 pub(crate) struct ResidualParts {
-    pub(crate) bits: u32,
     /// Per row.
     pub(crate) codes: Buffer,
     /// f32 `[count, dim]`, rows padded to 16 bytes.
@@ -308,7 +338,6 @@ impl Held {
             .map(|bucket| codec.bucket_weights()[usize::from(bucket)])
             .collect();
         let parts = ResidualParts {
-            bits: codec.nbits(),
             codes: context.pool.upload(&codes)?,
             table_rows: context.pool.upload(&padded)?,
             table_stride: table_stride as u32,
@@ -364,6 +393,23 @@ impl Held {
         })
     }
 
+    /// Rows that are on the device already: `rows` as `kind`, `stride` bytes apart, multiplied by `factors`.
+    pub(crate) fn on_device(
+        context: &Context,
+        packing: Packing,
+        kind: Kind,
+        dim: u32,
+        rows: Buffer,
+        stride: u32,
+        factors: Option<Arc<Buffer>>,
+    ) -> Result<Self> {
+        let (dim, stride) = (dim as usize, stride as usize);
+        let stored = Stored::Vectors(kind);
+        let mut held = Self::finish(context, packing, stored, dim, rows, stride, None, 1.0, None, true)?;
+        held.scales = factors;
+        Ok(held)
+    }
+
     fn norms(&self) -> std::sync::MutexGuard<'_, Option<Arc<Buffer>>> {
         self.norms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -394,6 +440,25 @@ impl Held {
             *norms = factors(context, &source, scales, true)?.map(Arc::new);
         }
         Ok(norms.clone())
+    }
+
+    /// The rows as gradients add them up.
+    pub(crate) fn operand(&self, factors: Option<&Buffer>) -> Operand {
+        let residual = self.residual.as_ref();
+        Operand {
+            stored: self.stored,
+            rows: params::Rows {
+                rows: self.rows.address(),
+                factors: address(factors),
+                codes: residual.map_or(0, |r| r.codes.address()),
+                centroids: residual.map_or(0, |r| r.centroids.address()),
+                weights: residual.map_or(0, |r| r.weights.address()),
+                stride: self.stride,
+                dim: self.dim,
+                centroid_count: residual.map_or(0, |r| r.centroid_count),
+                unused: 0,
+            },
+        }
     }
 
     /// Bytes on the device.

@@ -106,3 +106,145 @@ mirrored! {
         unused: u32,
     }
 }
+
+mirrored! {
+    /// `topk/select.cuh`.
+    SelectParams {
+        scores: Address,
+        before: Address,
+        keys: Address,
+        stride: u64,
+        count: u32,
+        first: u32,
+        before_count: u32,
+        width: u32,
+        largest: u32,
+        capacity: u32,
+    }
+}
+
+mirrored! {
+    /// `plaid/approx.cuh`.
+    ApproxParams {
+        table: Address,
+        codes: Address,
+        offsets: Address,
+        scores: Address,
+        documents: u32,
+        centroids: u32,
+        width: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
+    /// `backward/pairs.cuh`.
+    Pairs {
+        q_offsets: Address,
+        d_offsets: Address,
+        list_q: Address,
+        list_d: Address,
+        list_first: Address,
+        by_query: Address,
+        by_query_at: Address,
+        by_document: Address,
+        by_document_at: Address,
+        pairing: u32,
+        documents: u32,
+        k: u32,
+        queries: u32,
+    }
+}
+
+mirrored! {
+    /// `backward/group.cuh`.
+    GroupParams {
+        pairs: Pairs,
+        winners: Address,
+        grad: Address,
+        firsts: Address,
+        entries: Address,
+        ranges: Address,
+        counts: Address,
+        document_begin: u32,
+        document_count: u32,
+    }
+}
+
+mirrored! {
+    /// `backward/gather.cuh`.
+    Rows {
+        rows: Address,
+        factors: Address,
+        codes: Address,
+        centroids: Address,
+        weights: Address,
+        stride: u32,
+        dim: u32,
+        centroid_count: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
+    /// `backward/gather.cuh`.
+    GatherParams {
+        pairs: Pairs,
+        winners: Address,
+        grad: Address,
+        entries: Address,
+        ranges: Address,
+        source: Rows,
+        own: Rows,
+        out: Address,
+        out_stride: u32,
+        row_begin: u32,
+        row_count: u32,
+        normalize: u32,
+    }
+}
+
+mirrored! {
+    /// `head/rows.cuh`.
+    UnitParams { from: Address, factors: Address, to: Address, count: u32, dim: u32, from_stride: u32, stride: u32 }
+}
+
+mirrored! {
+    /// `head/backward.cuh`.
+    CompactParams { ranges: Address, rows: Address, count: Address, total: u32, unused: u32 }
+}
+
+mirrored! {
+    /// `head/backward.cuh`.
+    HiddenParams {
+        grads: Address,
+        weights: Address,
+        rows: Address,
+        count: Address,
+        out: Address,
+        dim: u32,
+        model: u32,
+        out_stride: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
+    /// `head/backward.cuh`.
+    WeightParams {
+        grads: Address,
+        hidden: Address,
+        rows: Address,
+        count: Address,
+        partials: Address,
+        dim: u32,
+        model: u32,
+        stride: u32,
+        segments: u32,
+    }
+}
+
+mirrored! {
+    /// `head/backward.cuh`.
+    AddParams { partials: Address, out: Address, count: u32, segments: u32 }
+}

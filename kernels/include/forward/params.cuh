@@ -35,7 +35,8 @@ struct ForwardParams {
     const u32* q_starts;         // per slot: the query's first row, which `q_ids` = null counts from
     const Slot* slots;
     const u32* tiles;            // [tiles + 1] slots
-    const Job* job_list;         // null: tiles × chunks of about `chunk_rows` document rows
+    const Job* job_list;         // null: every tile with every chunk of documents
+    const u32* chunk_documents;  // [jobs / tiles + 1] documents
     const float* table;          // residual documents: similarities [centroids, table_stride]
     const u32* codes;            // residual documents: per row
     const float* weights;        // residual documents: [256][8 / bits] weights of the fields of every byte
@@ -45,35 +46,19 @@ struct ForwardParams {
     i32* argmax;
     u32 q_stride, d_stride;      // bytes
     u32 chunks;                  // of `kChunk` elements in a row
-    u32 jobs, tile_count, chunk_rows;
-    u32 document_begin, document_end;
+    u32 jobs, tile_count;
+    u32 chunk_rows;              // projections: rows of a chunk
     u32 row_end;                 // rows there are; what lies behind is not read
     u32 partial_stride, table_stride, out_stride;
     u32 centroids;               // codes from here on count as masked
     u32 q_base;                  // query row of column 0 of `table` or a projection
 };
 
-// First document of `[begin, end)` whose rows start at `row` or later.
-MS_FN u32 first_document(const u32* offsets, u32 begin, u32 end, u32 row) {
-    while (begin < end) {
-        u32 middle = begin + (end - begin) / 2;
-        if (offsets[middle] < row) begin = middle + 1;
-        else end = middle;
-    }
-    return begin;
-}
-
 // Job `index`. Without a list, tiles vary fastest, so that blocks that run together read the same documents.
 MS_FN Job find_job(const ForwardParams& p, u32 index) {
     if (p.job_list) return p.job_list[index];
-    u32 tile = index % p.tile_count, chunk = index / p.tile_count, last = p.jobs / p.tile_count - 1;
-    u32 first_row = p.d_offsets[p.document_begin] + chunk * p.chunk_rows;
-    u32 begin = chunk == 0 ? p.document_begin
-                           : first_document(p.d_offsets, p.document_begin, p.document_end, first_row);
-    u32 end = chunk == last
-                  ? p.document_end
-                  : first_document(p.d_offsets, p.document_begin, p.document_end, first_row + p.chunk_rows);
-    return {tile, begin, end, 0};
+    u32 tile = index % p.tile_count, chunk = index / p.tile_count;
+    return {tile, p.chunk_documents[chunk], p.chunk_documents[chunk + 1], 0};
 }
 
 }  // namespace maxsim

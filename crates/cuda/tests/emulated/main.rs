@@ -4,6 +4,7 @@
 //! `kernels/emulator/runtime.hpp`.
 
 mod forward;
+mod golden;
 
 use std::path::PathBuf;
 use std::sync::Arc;
