@@ -32,12 +32,15 @@ pub const HEADERS: &[Header] = headers!("include":
     "forward/params.cuh",
     "forward/sums.cuh",
     "forward/tile.cuh",
+    "forward/warpgroup.cuh",
     "head/backward.cuh",
     "head/rows.cuh",
     "plaid/approx.cuh",
     "ptx/base.cuh",
+    "ptx/bulk.cuh",
     "ptx/copy.cuh",
     "ptx/mma.cuh",
+    "ptx/wgmma.cuh",
     "rows.cuh",
     "topk/select.cuh",
 );
@@ -45,8 +48,10 @@ pub const HEADERS: &[Header] = headers!("include":
 /// Headers that take the place of those of the same name when a unit is compiled for the host.
 pub const EMULATOR: &[Header] = headers!("emulator":
     "ptx/base.cuh",
+    "ptx/bulk.cuh",
     "ptx/copy.cuh",
     "ptx/mma.cuh",
+    "ptx/wgmma.cuh",
     "runtime.hpp",
 );
 
@@ -75,6 +80,8 @@ pub mod kernels {
     kernels! {
         /// MaxSim by warps; also tables and projections.
         FORWARD_TILE = "forward_tile", "forward/tile.cuh", "ForwardParams";
+        /// MaxSim by warpgroups.
+        FORWARD_WARPGROUP = "forward_warpgroup", "forward/warpgroup.cuh", "WarpgroupParams";
         /// Sums of long queries' parts.
         FORWARD_SUM = "forward_sum", "forward/sums.cuh", "SumParams";
         /// Inverse norms and scales of rows.

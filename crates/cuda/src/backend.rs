@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Error, Forward, FromHidden, Op, Output, Plan, Resident,
-    ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Error, Forward, FromHidden, Op, Output,
+    Plan, Resident, ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
 };
 
 use crate::approx::approx_score;
@@ -163,7 +163,11 @@ impl CudaBackend {
     }
 
     /// Scores, and winners if asked for, that `compute` puts into buffers.
-    fn scores(&self, op: &Forward<'_>, compute: impl FnOnce(&Buffer, Winners<'_>) -> Result<()>) -> Result<Submission> {
+    fn scores(
+        &self,
+        op: &Forward<'_>,
+        compute: impl FnOnce(&Buffer, Winners<'_>) -> Result<()>,
+    ) -> Result<Submission> {
         let scores = self.context.pool.buffer(op.pair_count() * 4)?;
         if may_be_empty(&op.q) {
             scores.fill(0)?;
@@ -248,7 +252,12 @@ impl Backend for CudaBackend {
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
         match op {
-            Op::Forward(_) | Op::Backward(_) | Op::Retrieve(_) | Op::ApproxScore(_) | Op::FromHidden(_)| Op::FromHiddenBackward(_) => {}
+            Op::Forward(_)
+            | Op::Backward(_)
+            | Op::Retrieve(_)
+            | Op::ApproxScore(_)
+            | Op::FromHidden(_)
+            | Op::FromHiddenBackward(_) => {}
             other => return Err(unsupported(other)),
         }
         Ok(Plan {

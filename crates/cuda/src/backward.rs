@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use maxsim_core::{
-    Argmax, Backward, Documents, Error, Forward, Gradients, Pairing, Result, Tensor, Tokens,
-};
+use maxsim_core::{Argmax, Backward, Documents, Error, Forward, Gradients, Pairing, Result, Tensor, Tokens};
 use maxsim_kernels::{Kernel, kernels};
 
 use crate::config::{self, Kind, Stored};
@@ -151,7 +149,9 @@ impl Geometry {
         let mut runs: Vec<Range<u32>> = Vec::new();
         for j in 0..self.params.documents {
             match runs.last_mut() {
-                Some(run) if self.entries[j as usize + 1] - self.entries[run.start as usize] <= most => run.end = j + 1,
+                Some(run) if self.entries[j as usize + 1] - self.entries[run.start as usize] <= most => {
+                    run.end = j + 1
+                }
                 _ => runs.push(j..j + 1),
             }
         }
@@ -166,7 +166,13 @@ pub(crate) struct Operand {
 }
 
 impl Operand {
-    pub(crate) fn vectors(kind: Kind, rows: &Buffer, stride: u32, dim: u32, factors: Option<&Buffer>) -> Self {
+    pub(crate) fn vectors(
+        kind: Kind,
+        rows: &Buffer,
+        stride: u32,
+        dim: u32,
+        factors: Option<&Buffer>,
+    ) -> Self {
         let rows = Rows { rows: rows.address(), factors: address(factors), stride, dim, ..Rows::default() };
         Self { stored: Stored::Vectors(kind), rows }
     }
@@ -198,7 +204,13 @@ pub(crate) struct Target<'a> {
 
 impl Gather<'_> {
     /// Gradients of all query rows.
-    pub(crate) fn queries(&self, source: &Operand, own: &Operand, rows: u32, target: &Target<'_>) -> Result<()> {
+    pub(crate) fn queries(
+        &self,
+        source: &Operand,
+        own: &Operand,
+        rows: u32,
+        target: &Target<'_>,
+    ) -> Result<()> {
         let params = GatherParams { row_count: rows, ..self.params(source, own, target) };
         self.launch(kernels::BACKWARD_QUERIES, source, own, target, &params)
     }
@@ -278,9 +290,12 @@ impl Gather<'_> {
         params: &GatherParams,
     ) -> Result<()> {
         let dim = own.rows.dim;
-        let unit = config::gather(kernel, source.stored, own.kind(), target.kind, dim, target.add).ok_or_else(|| {
-            Error::Limit { argument: "d".into(), limit: "32768 for gradients on CUDA".into(), got: dim.to_string() }
-        })?;
+        let unit = config::gather(kernel, source.stored, own.kind(), target.kind, dim, target.add)
+            .ok_or_else(|| Error::Limit {
+                argument: "d".into(),
+                limit: "32768 for gradients on CUDA".into(),
+                got: dim.to_string(),
+            })?;
         let warps = unit.constant("kWarps");
         let rows = (unit.constant("kThreads") / (32 * warps)) as u32;
         let shared = if warps > 1 { 8 * warps as u32 } else { 0 };
@@ -301,7 +316,13 @@ pub(crate) struct Returned {
 }
 
 impl Returned {
-    pub(crate) fn new(out: Option<&Buffer>, tokens: &Tokens<'_>, packing: &Packing, stride: u32, kind: Kind) -> Result<Self> {
+    pub(crate) fn new(
+        out: Option<&Buffer>,
+        tokens: &Tokens<'_>,
+        packing: &Packing,
+        stride: u32,
+        kind: Kind,
+    ) -> Result<Self> {
         let bytes = packing.rows() as usize * stride as usize;
         Ok(Self {
             pending: out.map(|out| out.read(bytes)).transpose()?,
@@ -381,7 +402,9 @@ pub(crate) fn backward(context: &Context, op: &Backward<'_>, held: &Held) -> Res
     }
     Ok(Arriving {
         q: match op.wants_q {
-            true => Some(Returned::new(q_out.as_ref(), &forward.q, &queries.packing, queries.stride, q_kind)?),
+            true => {
+                Some(Returned::new(q_out.as_ref(), &forward.q, &queries.packing, queries.stride, q_kind)?)
+            }
             false => None,
         },
         d: match documents {

@@ -9,8 +9,8 @@ use maxsim_kernels::{Kernel, kernels};
 use crate::arch::Path;
 use crate::device::{Caps, Unit};
 use crate::params::{
-    AddParams, ApproxParams, CompactParams, ForwardParams, GatherParams, GroupParams, HiddenParams, RowsParams,
-    SelectParams, SumParams, UnitParams, WeightParams,
+    AddParams, ApproxParams, CompactParams, ForwardParams, GatherParams, GroupParams, HiddenParams,
+    RowsParams, SelectParams, SumParams, UnitParams, WarpgroupParams, WeightParams,
 };
 
 /// Element types, numbered as in `convert.cuh`.
@@ -265,13 +265,178 @@ fn chunks(problem: &Problem) -> Vec<u32> {
     if let Stored::Residual { bits } = problem.stored {
         let whole = [32, 64, 96, 128].into_iter().find(|&chunk| chunk >= problem.dim);
         // Packed residuals of a piece are whole 16-byte words.
-        let pieces = [128, 64, 32].into_iter().filter(|&chunk| chunk < problem.dim && chunk * bits % 128 == 0);
+        let pieces =
+            [128, 64, 32].into_iter().filter(|&chunk| chunk < problem.dim && chunk * bits % 128 == 0);
         return whole.into_iter().chain(pieces).collect();
     }
-    let classes: &[u32] = if problem.product.is_8_bit() { &[32, 64, 96, 128] } else { &[16, 32, 48, 64, 96, 128] };
-    let mut chunks: Vec<u32> = classes.iter().copied().find(|&chunk| chunk >= problem.dim).into_iter().collect();
+    let classes: &[u32] =
+        if problem.product.is_8_bit() { &[32, 64, 96, 128] } else { &[16, 32, 48, 64, 96, 128] };
+    let mut chunks: Vec<u32> =
+        classes.iter().copied().find(|&chunk| chunk >= problem.dim).into_iter().collect();
     chunks.extend([128, 64, 32].into_iter().filter(|&chunk| chunk < problem.dim));
     chunks
+}
+
+/// Configuration of `forward/warpgroup.cuh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct WarpgroupConfig {
+    pub(crate) kind: Kind,
+    groups: u32,
+    mt: u32,
+    steps: u32,
+    resident: bool,
+    stages: u32,
+    argmax: bool,
+    scaled: bool,
+}
+
+/// `[groups, mt]` of tiles of 64, 128 and 256 query rows.
+const GROUPS: [[u32; 2]; 3] = [[1, 1], [2, 1], [2, 2]];
+
+impl WarpgroupConfig {
+    /// The best for `problem`, if warpgroups can do it: operands that are multiplied as they are stored. Whether they can
+    /// depends on types alone, so that scores do not depend on what they are computed together with.
+    pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Option<Self> {
+        let Use::Scores { argmax } = problem.purpose else { return None };
+        if caps.arch.path != Path::Sm90
+            || problem.stored != Stored::Vectors(problem.product)
+            || problem.product == Kind::F32
+        {
+            return None;
+        }
+        let most = GROUPS.iter().position(|[groups, mt]| 64 * groups * mt >= problem.rows).unwrap_or(2);
+        // Winners of 128 rows a warpgroup do not fit into its registers.
+        let most = if argmax { most.min(1) } else { most };
+        for resident in [true, false] {
+            for shape in (0..=most).rev() {
+                let [groups, mt] = GROUPS[shape];
+                let mut config = Self {
+                    kind: problem.product,
+                    groups,
+                    mt,
+                    steps: (problem.dim * problem.product.size()).div_ceil(32),
+                    resident,
+                    stages: 0,
+                    argmax,
+                    scaled: problem.scaled,
+                };
+                // Small tiles share a multiprocessor: one block's end of a document is hidden by the other.
+                let blocks = if shape == 0 { [2, 1] } else { [1, 1] };
+                for blocks in blocks {
+                    let budget = (caps.shared_processor / blocks - (1 << 10)).min(caps.shared_block);
+                    let each = config.stage() + if config.scaled { 4 * config.columns() } else { 0 };
+                    let stages = budget.saturating_sub(config.shared()).checked_div(each + 16)?;
+                    // Fewer stages than panels in flight for a microsecond of latency are a smaller tile's turn.
+                    if stages >= 4 {
+                        config.stages = stages.min(12);
+                        return Some(config);
+                    }
+                }
+            }
+        }
+        unreachable!("64 query rows and their stages fit")
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        64 * self.groups * self.mt
+    }
+
+    pub(crate) fn columns(&self) -> u32 {
+        128
+    }
+
+    fn stage(&self) -> u32 {
+        self.columns() * 128 + if self.resident { 0 } else { self.rows() * 128 }
+    }
+
+    /// Bytes of shared memory, as `WarpgroupLayout` lays them out.
+    pub(crate) fn shared(&self) -> u32 {
+        let queries = if self.resident { self.steps.div_ceil(4) * self.rows() * 128 } else { 0 };
+        let factors = if self.scaled { self.stages * self.columns() * 4 } else { 0 };
+        let best = 4 * self.rows() * if self.argmax { 8 } else { 4 };
+        queries + self.stages * self.stage() + factors + best + 8 * (2 * self.stages + 2 + 2 * 4)
+    }
+
+    pub(crate) fn blocks(&self, caps: &Caps) -> u32 {
+        (caps.shared_processor / (self.shared() + (1 << 10))).clamp(1, 2)
+    }
+
+    fn threads(&self) -> u32 {
+        128 * self.groups + 64
+    }
+
+    pub(crate) fn unit(&self) -> Unit {
+        Unit {
+            kernel: kernels::FORWARD_WARPGROUP,
+            config: vec![
+                ("kKind", self.kind as i64),
+                ("kGroups", self.groups.into()),
+                ("kMT", self.mt.into()),
+                ("kSteps", self.steps.into()),
+                ("kResident", self.resident.into()),
+                ("kStages", self.stages.into()),
+                ("kArgmax", self.argmax.into()),
+                ("kScaled", self.scaled.into()),
+                ("kThreads", self.threads().into()),
+                ("kShared", self.shared().into()),
+            ],
+            // What fits by shared memory is to fit by registers: 2 blocks of 192 threads, or 1 of 320.
+            min_blocks: 2 / self.groups,
+            params: size_of::<WarpgroupParams>(),
+        }
+    }
+}
+
+/// Configuration of whichever kernel scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scorer {
+    Tile(TileConfig),
+    Warpgroup(WarpgroupConfig),
+}
+
+impl Scorer {
+    pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Self {
+        match WarpgroupConfig::choose(caps, problem) {
+            Some(config) => Self::Warpgroup(config),
+            None => Self::Tile(TileConfig::choose(caps, problem)),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        match self {
+            Self::Tile(config) => config.rows(),
+            Self::Warpgroup(config) => config.rows(),
+        }
+    }
+
+    pub(crate) fn columns(&self) -> u32 {
+        match self {
+            Self::Tile(config) => config.columns(),
+            Self::Warpgroup(config) => config.columns(),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> u32 {
+        match self {
+            Self::Tile(config) => config.shared(),
+            Self::Warpgroup(config) => config.shared(),
+        }
+    }
+
+    /// Blocks that share a multiprocessor.
+    pub(crate) fn blocks(&self, caps: &Caps) -> u32 {
+        match self {
+            Self::Tile(config) => config.blocks(caps),
+            Self::Warpgroup(config) => config.blocks(caps),
+        }
+    }
+
+    pub(crate) fn unit(&self) -> Unit {
+        match self {
+            Self::Tile(config) => config.unit(),
+            Self::Warpgroup(config) => config.unit(),
+        }
+    }
 }
 
 /// A kernel whose configuration is a few constants.
@@ -318,7 +483,14 @@ pub(crate) fn backward_group(local: bool) -> Unit {
 }
 
 /// `backward/gather.cuh`: rows of `source` added up to rows of `own`'s kind, given back as `out`.
-pub(crate) fn gather(kernel: Kernel, source_rows: Stored, own: Kind, out: Kind, dim: u32, add: bool) -> Option<Unit> {
+pub(crate) fn gather(
+    kernel: Kernel,
+    source_rows: Stored,
+    own: Kind,
+    out: Kind,
+    dim: u32,
+    add: bool,
+) -> Option<Unit> {
     // Registers for an element each; a row that one warp cannot hold is spread over up to 32.
     let quads = dim.div_ceil(128);
     let warps = if quads <= 8 { 1 } else { quads.div_ceil(8).next_power_of_two() };

@@ -66,13 +66,16 @@ fn failed(what: &str, error: DriverError) -> Error {
         }
         Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
         | Code::CUDA_ERROR_INVALID_DEVICE
-        | Code::CUDA_ERROR_NOT_SUPPORTED => Error::Unsupported { what: reason(), hint: "use another backend".into() },
+        | Code::CUDA_ERROR_NOT_SUPPORTED => {
+            Error::Unsupported { what: reason(), hint: "use another backend".into() }
+        }
         Code::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
         | Code::CUDA_ERROR_NO_BINARY_FOR_GPU
         | Code::CUDA_ERROR_INVALID_PTX
         | Code::CUDA_ERROR_INVALID_IMAGE => Error::Unsupported {
             what: reason(),
-            hint: "the driver is older than the compiler: update the driver (580 or newer for NVRTC 13.0)".into(),
+            hint: "the driver is older than the compiler: update the driver (580 or newer for NVRTC 13.0)"
+                .into(),
         },
         // What is left has spoilt the context (illegal address, launch failure, ECC) or was not to happen.
         _ => Error::DeviceLost { reason: reason() },
@@ -166,10 +169,11 @@ unsafe impl Sync for Pinned {}
 impl Pinned {
     fn new(queue: &Arc<Queue>, bytes: usize) -> Result<Self> {
         // SAFETY: freed once, in `drop`.
-        let pointer = unsafe { cu::malloc_host(bytes.max(1), 0) }.map_err(|e| match failed("pinned memory", e) {
-            Error::OutOfMemory { .. } => Error::OutOfMemory { requested: bytes as u64 },
-            other => other,
-        })?;
+        let pointer =
+            unsafe { cu::malloc_host(bytes.max(1), 0) }.map_err(|e| match failed("pinned memory", e) {
+                Error::OutOfMemory { .. } => Error::OutOfMemory { requested: bytes as u64 },
+                other => other,
+            })?;
         Ok(Self { queue: queue.clone(), pointer: pointer.cast(), bytes })
     }
 }
@@ -299,7 +303,8 @@ impl Device for Driver {
                 std::slice::from_raw_parts(half.pointer, piece.len())
             };
             // SAFETY: the caller's promise; the half stays as it is until its event.
-            unsafe { cu::memcpy_htod_async(to + (i * HALF) as u64, pinned, self.queue.stream) }.map_err(wrong)?;
+            unsafe { cu::memcpy_htod_async(to + (i * HALF) as u64, pinned, self.queue.stream) }
+                .map_err(wrong)?;
             staging.sent[at].record()?;
         }
         Ok(())
@@ -319,7 +324,8 @@ impl Device for Driver {
             // SAFETY: fresh memory of that size, which nothing else looks at before the event.
             let to = unsafe { std::slice::from_raw_parts_mut(pinned.pointer, bytes) };
             // SAFETY: the caller's promise.
-            unsafe { cu::memcpy_dtoh_async(to, from, self.queue.stream) }.map_err(|e| failed("a download", e))?;
+            unsafe { cu::memcpy_dtoh_async(to, from, self.queue.stream) }
+                .map_err(|e| failed("a download", e))?;
         }
         event.record()?;
         Ok(Box::new(Arriving { pinned, event }))
@@ -372,7 +378,11 @@ impl Device for Driver {
         use sys::CUtensorMapDataType_enum as Type;
         self.queue.enter()?;
         let mut made = sys::CUtensorMap { opaque: [0; 16] };
-        let element = if map.element == 2 { Type::CU_TENSOR_MAP_DATA_TYPE_UINT16 } else { Type::CU_TENSOR_MAP_DATA_TYPE_UINT8 };
+        let element = if map.element == 2 {
+            Type::CU_TENSOR_MAP_DATA_TYPE_UINT16
+        } else {
+            Type::CU_TENSOR_MAP_DATA_TYPE_UINT8
+        };
         let (extents, strides) = ([map.columns, map.rows], [map.stride]);
         let (tile, steps) = ([128 / map.element, map.box_rows], [1, 1]);
         // SAFETY: all arrays have the rank that is said, or one less for strides.

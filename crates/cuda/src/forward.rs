@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use maxsim_core::{Forward, Pairing, Precision, Result, Tokens};
 
-use crate::config::{self, Kind, Problem, Stored, TileConfig, Use};
+use crate::config::{self, Kind, Problem, Scorer, Stored, TileConfig, Use};
 use crate::context::{Context, WORKSPACE};
+use crate::device::TensorMap;
 use crate::memory::{Buffer, address};
 use crate::operands::{Held, Packing, Queries};
-use crate::params::{ForwardParams, Job, Slot, SumParams};
+use crate::params::{ForwardParams, Job, Slot, SumParams, WarpgroupParams};
 
 /// Rows whose maxima are added up as one tree.
 const BLOCK: u32 = 32;
@@ -71,7 +72,12 @@ impl<'a> Scoring<'a> {
     }
 
     /// Queries of the group and their documents. `argmax`: first winner of every pair.
-    fn work(&self, packing: &Packing, group: &Range<u32>, argmax: Option<&dyn Fn(usize) -> usize>) -> Vec<Work> {
+    fn work(
+        &self,
+        packing: &Packing,
+        group: &Range<u32>,
+        argmax: Option<&dyn Fn(usize) -> usize>,
+    ) -> Vec<Work> {
         let extent = |query: u32| match self.packed_winners {
             true => i64::from(packing.rows_of(query)),
             false => self.q.extent(query as usize) as i64,
@@ -90,7 +96,12 @@ impl<'a> Scoring<'a> {
                     let score = (query as usize * self.columns) as i64 + self.column;
                     let first = self.documents.start;
                     let pair = (score + i64::from(first)) as usize;
-                    Work { query, documents: self.documents.clone(), score, winners: winners(query, pair, first) }
+                    Work {
+                        query,
+                        documents: self.documents.clone(),
+                        score,
+                        winners: winners(query, pair, first),
+                    }
                 };
                 if self.documents.is_empty() { vec![] } else { group.clone().map(of).collect() }
             }
@@ -203,12 +214,11 @@ pub(crate) fn score(
     let permuted = TileConfig::choose(context.caps(), &problem).permuted();
     let queries = Queries::new(context, scoring.q, product, permuted, scoring.normalize_q)?;
     let exact = match held.residual {
-        Some(_) if product != Kind::F32 => {
-            Some(Queries::new(context, scoring.q, Kind::F32, false, false)?)
-        }
+        Some(_) if product != Kind::F32 => Some(Queries::new(context, scoring.q, Kind::F32, false, false)?),
         _ => None,
     };
-    let shared = Shared { context, scoring, queries: &queries, d_factors: address(d_factors.as_deref()), scores };
+    let shared =
+        Shared { context, scoring, queries: &queries, d_factors: address(d_factors.as_deref()), scores };
     for group in shared.groups() {
         let table = match &held.residual {
             Some(_) => Some(shared.table(exact.as_ref().unwrap_or(&queries), &group)?),
@@ -293,11 +303,12 @@ impl Shared<'_> {
             Pairing::Grouped { .. } => work.iter().map(rows).max().unwrap_or(0),
             Pairing::List { .. } => {
                 let documents = scoring.held.count().max(1) as usize;
-                let mean = work.iter().map(rows).fold(0, u32::saturating_add) as usize / documents.min(work.len().max(1));
+                let mean = work.iter().map(rows).fold(0, u32::saturating_add) as usize
+                    / documents.min(work.len().max(1));
                 (mean as u32).max(work.iter().map(rows).max().unwrap_or(0))
             }
         };
-        let config = TileConfig::choose(self.context.caps(), &Problem { rows: together, ..*problem });
+        let config = Scorer::choose(self.context.caps(), &Problem { rows: together, ..*problem });
         let longest = group.clone().map(|q| self.queries.packing.rows_of(q)).max().unwrap_or(0);
         let stride = if longest > config.rows() { longest.div_ceil(BLOCK) } else { 0 };
         // Sums of blocks are kept for as many pairs as the workspace holds.
@@ -344,7 +355,7 @@ fn pieces(work: &[Work], most: usize) -> Vec<Vec<Work>> {
 /// Launches tiles of one configuration.
 struct Launcher<'a> {
     shared: &'a Shared<'a>,
-    config: &'a TileConfig,
+    config: &'a Scorer,
     table: Option<&'a Table>,
     argmax: Option<&'a Buffer>,
     /// Blocks of 32 rows of the longest query, where queries do not fit into tiles; else 0.
@@ -459,12 +470,13 @@ impl Launcher<'_> {
             if self.stride > 0 { Some(pool.buffer(pairs * self.stride as usize * 4)?) } else { None };
         let resident = context.caps().processors * config.blocks(context.caps());
         let offsets = &held.packing.offsets;
-        let (jobs, chunk_rows) = match &job_list {
-            Some(_) => (layout.jobs.len() as u32, 0),
+        let (jobs, chunks) = match &job_list {
+            Some(_) => (layout.jobs.len() as u32, None),
             None => {
                 let rows = offsets[documents.end as usize] - offsets[documents.start as usize];
-                let chunk = chunk_rows(rows, layout.tile_count(), resident, config.columns());
-                (rows.div_ceil(chunk).max(1) * layout.tile_count(), chunk)
+                let rows = chunk_rows(rows, layout.tile_count(), resident, config.columns());
+                let (table, count) = held.chunks(context, documents, rows)?;
+                (count * layout.tile_count(), Some(table))
             }
         };
         let residual = held.residual.as_ref();
@@ -480,6 +492,7 @@ impl Launcher<'_> {
             slots: slots.address(),
             tiles: tiles.address(),
             job_list: address(job_list.as_ref()),
+            chunk_documents: address(chunks.as_deref()),
             table: address(self.table.map(|t| &t.values)),
             codes: residual.map_or(0, |r| r.codes.address()),
             weights: residual.map_or(0, |r| r.weights.address()),
@@ -489,12 +502,10 @@ impl Launcher<'_> {
             argmax: address(self.argmax),
             q_stride: queries.stride,
             d_stride: held.stride,
-            chunks: held.dim.div_ceil(config.chunk),
+            chunks: if let Scorer::Tile(config) = config { held.dim.div_ceil(config.chunk) } else { 0 },
             jobs,
             tile_count: layout.tile_count(),
-            chunk_rows,
-            document_begin: documents.start,
-            document_end: documents.end,
+            chunk_rows: 0,
             row_end: held.packing.rows(),
             partial_stride: self.stride,
             table_stride: self.table.map_or(0, |t| t.stride),
@@ -502,8 +513,34 @@ impl Launcher<'_> {
             centroids: residual.map_or(0, |r| r.centroid_count),
             q_base: self.table.map_or(0, |t| t.first_row),
         };
-        // SAFETY: every buffer is as long as the counts in the parameters say.
-        unsafe { context.launch(&config.unit(), [jobs.min(resident), 1], config.shared(), &params)? };
+        let (unit, grid, shared) = (config.unit(), [jobs.min(resident), 1], config.shared());
+        match config {
+            // SAFETY: every buffer is as long as the counts in the parameters say.
+            Scorer::Tile(_) => unsafe { context.launch(&unit, grid, shared, &params)? },
+            Scorer::Warpgroup(config) => {
+                let map = |rows: &Buffer, stride: u32, count: u32, box_rows: u32| {
+                    let element = config.kind.size();
+                    let (columns, stride) = (u64::from(stride / element), u64::from(stride));
+                    let rows = (rows.address(), u64::from(count.max(1)));
+                    pool.device().tensor_map(&TensorMap {
+                        address: rows.0,
+                        element,
+                        columns,
+                        rows: rows.1,
+                        stride,
+                        box_rows,
+                    })
+                };
+                let params = WarpgroupParams {
+                    base: params,
+                    q: map(&queries.rows, queries.stride, queries.packing.rows(), SLOT_ALIGN)?,
+                    d: map(&held.rows, held.stride, held.packing.rows(), config.columns())?,
+                    ..WarpgroupParams::default()
+                };
+                // SAFETY: as above; factors have slack for whole tiles.
+                unsafe { context.launch(&unit, grid, shared, &params)? }
+            }
+        }
         if let Some(partials) = &partials {
             let blocks: Vec<u32> =
                 queries.packing.offsets.windows(2).map(|w| (w[1] - w[0]).div_ceil(BLOCK)).collect();
@@ -524,11 +561,11 @@ impl Launcher<'_> {
     }
 }
 
-/// Document rows of a job: four jobs for every block that runs at a time, unless they would be shorter than four tiles.
+/// Document rows of a chunk: every block that runs at a time gets one, so that all end together; where there are more tiles of
+/// queries than blocks, enough that the last round is short.
 fn chunk_rows(rows: u32, tiles: u32, resident: u32, columns: u32) -> u32 {
-    let even = |jobs: u32| rows.div_ceil(jobs.div_ceil(tiles).max(1)).max(1);
-    let fine = even(4 * resident);
-    if fine >= 4 * columns { fine } else { even(resident).max(columns) }
+    let chunks = if tiles <= resident { resident / tiles } else { (4 * resident).div_ceil(tiles) };
+    rows.div_ceil(chunks).max(columns)
 }
 
 /// `out[row, column] = ⟨d row, q row⟩ (+ bias)`, f32 `[d_rows, stride]`.
@@ -546,7 +583,12 @@ pub(crate) struct Projection<'a> {
 }
 
 /// Runs a projection.
-pub(crate) fn project(context: &Context, projection: &Projection<'_>, out: &Buffer, stride: u32) -> Result<()> {
+pub(crate) fn project(
+    context: &Context,
+    projection: &Projection<'_>,
+    out: &Buffer,
+    stride: u32,
+) -> Result<()> {
     let rows = projection.q_rows.len() as u32;
     let problem = Problem {
         product: projection.product,

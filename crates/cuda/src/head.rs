@@ -64,7 +64,9 @@ impl<'a> Head<'a> {
         let mut waves: Vec<Range<u32>> = Vec::new();
         for j in 0..self.hidden.count() {
             match waves.last_mut() {
-                Some(wave) if offsets[j as usize + 1] - offsets[wave.start as usize] <= most => wave.end = j + 1,
+                Some(wave) if offsets[j as usize + 1] - offsets[wave.start as usize] <= most => {
+                    wave.end = j + 1
+                }
                 _ => waves.push(j..j + 1),
             }
         }
@@ -401,7 +403,8 @@ impl Winning {
         // SAFETY: gradients and hidden states have the rows and columns said, partial sums `count` per segment.
         unsafe { context.launch(&unit, grid, 16 * 32 * 4, &params)? };
         let add = config::head_add();
-        let params = AddParams { partials: partials.address(), out: out.address(), count, segments: SEGMENTS };
+        let params =
+            AddParams { partials: partials.address(), out: out.address(), count, segments: SEGMENTS };
         let grid = [count.div_ceil(add.constant("kThreads") as u32), 1];
         // SAFETY: as above; the result is `count` long.
         unsafe { context.launch(&add, grid, 0, &params) }

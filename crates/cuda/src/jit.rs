@@ -43,7 +43,9 @@ pub fn nvrtc_version() -> Result<(i32, i32)> {
     }
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both are numbers to write to.
-    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(|e| failed("NVRTC", e.to_string()))?;
+    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }
+        .result()
+        .map_err(|e| failed("NVRTC", e.to_string()))?;
     Ok((major, minor))
 }
 
@@ -147,9 +149,10 @@ impl Compiler {
     /// The image of `wanted` for `target`, from the cache if it is there.
     pub(crate) fn image(&self, wanted: &Unit, target: &str) -> Result<Vec<u8>> {
         let text = unit(&wanted.kernel, &wanted.config, wanted.min_blocks, wanted.params, Target::Device);
-        let entry = self.folder.as_ref().map(|folder| {
-            folder.join(wanted.kernel.name).join(target).join(self.key(&text, target))
-        });
+        let entry = self
+            .folder
+            .as_ref()
+            .map(|folder| folder.join(wanted.kernel.name).join(target).join(self.key(&text, target)));
         if let Some(image) = entry.as_deref().and_then(read_entry) {
             return Ok(image);
         }
@@ -218,7 +221,6 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     };
     Some(base.join("cuda"))
 }
-
 
 #[cfg(test)]
 mod tests {

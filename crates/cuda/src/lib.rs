@@ -26,7 +26,9 @@ mod memory;
 mod operands;
 mod params;
 mod retrieve;
+mod variants;
 
 pub use arch::{Arch, Path};
 pub use backend::{CudaBackend, CudaOptions};
 pub use device::{Caps, Unit};
+pub use variants::variants;

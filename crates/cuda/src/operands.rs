@@ -4,10 +4,13 @@
 //! any layout are the same to them: rows behind one another, and where each document begins.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use maxsim_core::{DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch};
+use maxsim_core::{
+    DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch,
+};
 
 use crate::backward::Operand;
 use crate::config::{self, Kind, Stored};
@@ -210,6 +213,9 @@ struct Source<'a> {
     residual: Option<&'a ResidualParts>,
 }
 
+/// Factors behind the last row's: kernels copy those of whole tiles.
+const SLACK: usize = 256;
+
 /// What multiplies similarities with these rows; `None`: 1.
 fn factors(
     context: &Context,
@@ -222,15 +228,16 @@ fn factors(
         RowScales::Each(scales) => (1.0, Some(scales)),
     };
     if !normalize {
-        let each = match each {
+        let mut each = match each {
             None if scale == 1.0 => return Ok(None),
             None => vec![scale; source.count as usize],
             Some(each) => each,
         };
+        each.resize(each.len() + SLACK, 0.0);
         return context.pool.upload(&each).map(Some);
     }
     let each = each.map(|each| context.pool.upload(&each)).transpose()?;
-    let factors = context.pool.buffer(source.count as usize * 4)?;
+    let factors = context.pool.buffer((source.count as usize + SLACK) * 4)?;
     let params = RowsParams {
         rows: source.rows.address(),
         scales: address(each.as_ref()),
@@ -253,9 +260,14 @@ fn factors(
 }
 
 /// Inverse norms of f32 rows of `dim` elements, `stride` bytes apart.
-pub(crate) fn inverse_norms(context: &Context, rows: &Buffer, stride: u32, count: u32, dim: u32) -> Result<Buffer> {
-    let source =
-        Source { stored: Stored::Vectors(Kind::F32), rows, stride, count, dim, residual: None };
+pub(crate) fn inverse_norms(
+    context: &Context,
+    rows: &Buffer,
+    stride: u32,
+    count: u32,
+    dim: u32,
+) -> Result<Buffer> {
+    let source = Source { stored: Stored::Vectors(Kind::F32), rows, stride, count, dim, residual: None };
     let norms = factors(context, &source, RowScales::One(1.0), true)?;
     Ok(norms.expect("asked for norms"))
 }
@@ -275,6 +287,11 @@ pub(crate) struct ResidualParts {
     pub(crate) weights: Buffer,
 }
 
+/// Tables of chunks: a search asks for the same ones again.
+type Chunks = HashMap<(u32, u32, u32), (Arc<Buffer>, u32)>;
+/// Tables kept.
+const MOST_CHUNKS: usize = 64;
+
 /// Documents on the device.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -292,6 +309,8 @@ pub(crate) struct Held {
     norms: Mutex<Option<Arc<Buffer>>>,
     host_scales: Option<Vec<f32>>,
     scale: f32,
+    /// Tables of chunks, by documents and rows of a chunk.
+    chunks: Mutex<Chunks>,
     /// Vectors have unit length already.
     pub(crate) normalized: bool,
 }
@@ -316,7 +335,18 @@ impl Held {
             RowScales::Each(scales) => (1.0, Some(scales)),
         };
         let stored = Stored::Vectors(tokens.dtype().into());
-        Self::finish(context, packing, stored, tokens.dim(), rows, stride, None, scale, host_scales, normalized)
+        Self::finish(
+            context,
+            packing,
+            stored,
+            tokens.dim(),
+            rows,
+            stride,
+            None,
+            scale,
+            host_scales,
+            normalized,
+        )
     }
 
     fn residual(context: &Context, residual: &Residual<'_>) -> Result<Self> {
@@ -346,11 +376,12 @@ impl Held {
             weights: context.pool.upload(&weights)?,
         };
         let stored = Stored::Residual { bits: codec.nbits() };
-        let norms = residual.inv_norms().map(|norms| -> Vec<f32> { packing.slots().map(|s| norms.get(s)).collect() });
-        let held = Self::finish(
-            context, packing, stored, codec.dim(), rows, stride, Some(parts), 1.0, None, false,
-        )?;
+        let norms =
+            residual.inv_norms().map(|norms| -> Vec<f32> { packing.slots().map(|s| norms.get(s)).collect() });
+        let held =
+            Self::finish(context, packing, stored, codec.dim(), rows, stride, Some(parts), 1.0, None, false)?;
         if let Some(norms) = norms {
+            let norms = [norms, vec![0.0; SLACK]].concat();
             *held.norms() = Some(Arc::new(context.pool.upload(&norms)?));
         }
         Ok(held)
@@ -371,11 +402,14 @@ impl Held {
     ) -> Result<Self> {
         let offsets = context.pool.upload(&packing.offsets)?;
         let ids = packing.ids.as_deref().map(|ids| context.pool.upload(ids)).transpose()?;
-        let scales = match &host_scales {
-            Some(scales) => Some(context.pool.upload(scales)?),
-            None if scale != 1.0 => Some(context.pool.upload(&vec![scale; packing.rows() as usize])?),
-            None => None,
+        let each = match &host_scales {
+            Some(scales) => RowScales::Each(scales.clone()),
+            None => RowScales::One(scale),
         };
+        let count = packing.rows();
+        let source =
+            Source { stored, rows: &rows, stride: stride as u32, count, dim: dim as u32, residual: None };
+        let scales = factors(context, &source, each, false)?;
         Ok(Self {
             packing,
             stored,
@@ -389,6 +423,7 @@ impl Held {
             norms: Mutex::new(None),
             host_scales,
             scale,
+            chunks: Mutex::default(),
             normalized,
         })
     }
@@ -442,6 +477,37 @@ impl Held {
         Ok(norms.clone())
     }
 
+    /// Documents in chunks of about `rows` rows: the first of each and where the last one ends, and their number. A document
+    /// belongs to the chunk that its first row lies in.
+    pub(crate) fn chunks(
+        &self,
+        context: &Context,
+        documents: &Range<u32>,
+        rows: u32,
+    ) -> Result<(Arc<Buffer>, u32)> {
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (documents.start, documents.end, rows);
+        if let Some(table) = chunks.get(&key) {
+            return Ok(table.clone());
+        }
+        let offsets = &self.packing.offsets[..=documents.end as usize];
+        let first = offsets[documents.start as usize];
+        let count = (offsets[documents.end as usize] - first).div_ceil(rows).max(1);
+        let starts = &offsets[documents.start as usize..documents.end as usize];
+        let begin = |chunk: u32| match chunk {
+            0 => documents.start,
+            _ if chunk == count => documents.end,
+            _ => documents.start + starts.partition_point(|&start| start - first < chunk * rows) as u32,
+        };
+        let table: Vec<u32> = (0..=count).map(begin).collect();
+        let made = (Arc::new(context.pool.upload(&table)?), count);
+        if chunks.len() >= MOST_CHUNKS {
+            chunks.clear();
+        }
+        chunks.insert(key, made.clone());
+        Ok(made)
+    }
+
     /// The rows as gradients add them up.
     pub(crate) fn operand(&self, factors: Option<&Buffer>) -> Operand {
         let residual = self.residual.as_ref();
@@ -463,9 +529,10 @@ impl Held {
 
     /// Bytes on the device.
     pub(crate) fn bytes(&self) -> u64 {
-        let residual = self.residual.as_ref().map_or(0, |r| {
-            r.codes.bytes() + r.table_rows.bytes() + r.centroids.bytes() + r.weights.bytes()
-        });
+        let residual = self
+            .residual
+            .as_ref()
+            .map_or(0, |r| r.codes.bytes() + r.table_rows.bytes() + r.centroids.bytes() + r.weights.bytes());
         let optional = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::bytes);
         (self.rows.bytes()
             + self.offsets.bytes()
@@ -476,7 +543,14 @@ impl Held {
 }
 
 /// Values of a packed batch as `dtype`, back where its slots are; slots that do not count are 0.
-pub(crate) fn scatter(packing: &Packing, packed: &[u8], stride: usize, dim: usize, slots: usize, dtype: DType) -> DataBuf {
+pub(crate) fn scatter(
+    packing: &Packing,
+    packed: &[u8],
+    stride: usize,
+    dim: usize,
+    slots: usize,
+    dtype: DType,
+) -> DataBuf {
     fn run<T: Element>(packing: &Packing, packed: &[u8], stride: usize, dim: usize, slots: usize) -> DataBuf {
         let mut out = vec![T::default(); slots * dim];
         let width = dim * size_of::<T>();

@@ -47,6 +47,7 @@ mirrored! {
         slots: Address,
         tiles: Address,
         job_list: Address,
+        chunk_documents: Address,
         table: Address,
         codes: Address,
         weights: Address,
@@ -60,8 +61,6 @@ mirrored! {
         jobs: u32,
         tile_count: u32,
         chunk_rows: u32,
-        document_begin: u32,
-        document_end: u32,
         row_end: u32,
         partial_stride: u32,
         table_stride: u32,
@@ -69,6 +68,16 @@ mirrored! {
         centroids: u32,
         q_base: u32,
     }
+}
+
+/// `forward/warpgroup.cuh`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct WarpgroupParams {
+    pub(crate) base: ForwardParams,
+    pub(crate) unused: [u64; 7],
+    pub(crate) q: [u64; 16],
+    pub(crate) d: [u64; 16],
 }
 
 mirrored! {

@@ -20,6 +20,8 @@ MS_FN u64 matrix_descriptor(const void* matrix) {
     return shared_address(matrix) >> 4 | u64(1) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
 }
 
+template <class Acc>
+MS_FN void product_keep(Acc (&)[64]) {}
 MS_FN void product_fence() {}
 MS_FN void product_commit() {
     auto* self = emulator::block->self;

@@ -134,7 +134,9 @@ struct TileKernel {
     MS_FN void multiply_tensor(const u8* queries, const u8* documents) {
         constexpr bool kDirect = L::kResidual || C::kStored == C::kProduct;
         constexpr int kRow = L::kResidual ? L::kDecodedRow : L::kStoredRow;
-#pragma unroll
+        // Decoding and two products of everything: whole rows of fragments would not fit into registers.
+        constexpr int kUnroll = C::kSplit ? 2 : L::kQueryBytes / 32;
+#pragma unroll kUnroll
         for (int k = 0; k < L::kQueryBytes / 32; k++) {
             u32 a[C::kMT][4];
 #pragma unroll

@@ -151,6 +151,7 @@ struct WarpgroupKernel {
         Jobs mine = jobs();
         for (u32 index = mine.at; index < mine.end; index += mine.step) {
             Job job = job_at(index);
+            if (job.document_begin >= job.document_end) continue;
             u32 count = tiles(job);
             if (count == 0) continue;
             u32 panel_bytes = 0;
@@ -268,6 +269,7 @@ struct WarpgroupKernel {
         Jobs mine = jobs();
         for (u32 index = mine.at; index < mine.end; index += mine.step) {
             Job job = job_at(index);
+            if (job.document_begin >= job.document_end) continue;
             u32 count = tiles(job), j = job.document_begin;
             i32 first_row = i32(p.d_offsets[j]) - i32(first_shift(job));
             u32 low = first_shift(job);
@@ -281,6 +283,8 @@ struct WarpgroupKernel {
             }
             for (u32 tile = 0; tile < count; tile++, first_row += L::kColumns) {
                 u32 last = place.at;
+                constexpr int kUnroll = L::kPanels <= 2 ? L::kPanels : 1;
+#pragma unroll kUnroll
                 for (u32 panel = 0; panel < L::kPanels; panel++) {
                     barrier_wait(full(place.at), place.round);
                     u64 documents = matrix_descriptor(stage(place.at));
@@ -288,6 +292,8 @@ struct WarpgroupKernel {
 #pragma unroll
                     for (u32 m = 0; m < C::kMT; m++)
                         queries[m] = matrix_descriptor(query_panel(place.at, panel) + (group * C::kMT + m) * 64 * 128);
+#pragma unroll
+                    for (u32 m = 0; m < C::kMT; m++) product_keep(acc[m]);
                     product_fence();
 #pragma unroll
                     for (u32 k = 0; k < 4; k++) {
@@ -306,6 +312,8 @@ struct WarpgroupKernel {
                     place.next();
                 }
                 product_wait<0>();
+#pragma unroll
+                for (u32 m = 0; m < C::kMT; m++) product_keep(acc[m]);
                 if constexpr (!C::kScaled) {
                     if (lane_index() == 0) barrier_arrive(empty(last));
                 }

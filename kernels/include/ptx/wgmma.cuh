@@ -23,6 +23,16 @@ MS_FN u64 matrix_descriptor(const void* matrix) {
     return address | u64(1) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
 }
 
+// Keeps the compiler from moving what uses accumulators over what waits for them.
+MS_FN void product_keep(float (&acc)[64]) {
+#pragma unroll
+    for (int i = 0; i < 64; i++) asm volatile("" : "+f"(acc[i])::"memory");
+}
+MS_FN void product_keep(i32 (&acc)[64]) {
+#pragma unroll
+    for (int i = 0; i < 64; i++) asm volatile("" : "+r"(acc[i])::"memory");
+}
+
 // Before the first product, and after accumulators were touched otherwise.
 MS_FN void product_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 MS_FN void product_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

@@ -18,8 +18,11 @@ fn check(family: Family) {
             let op = case.op();
             let started = std::time::Instant::now();
             let got = score(&engine, &op);
-            if std::env::var_os("MAXSIM_TRACE").is_some() { eprintln!("{path} {} {:?}", case.name, started.elapsed()); }
-            let result = compare::forward(&op, &got, &oracle::forward(&op), case.tolerance(), case.exact_ties());
+            if std::env::var_os("MAXSIM_TRACE").is_some() {
+                eprintln!("{path} {} {:?}", case.name, started.elapsed());
+            }
+            let result =
+                compare::forward(&op, &got, &oracle::forward(&op), case.tolerance(), case.exact_ties());
             if !result.passed() {
                 problems.push(format!("{path} {}: {}", case.name, result.text()));
             }

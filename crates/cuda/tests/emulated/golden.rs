@@ -16,7 +16,13 @@ fn check(file: &FilePath) {
             .map(|case| format!("{path} {}: {:?}", case.name, case.outcome))
             .collect();
         assert!(!report.cases.is_empty());
-        assert!(problems.is_empty(), "{} of {}:\n{}", problems.len(), report.cases.len(), problems.join("\n"));
+        assert!(
+            problems.is_empty(),
+            "{} of {}:\n{}",
+            problems.len(),
+            report.cases.len(),
+            problems.join("\n")
+        );
     }
 }
 
