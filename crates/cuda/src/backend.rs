@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Error, Forward, FromHidden, Op, Output,
-    Plan, Resident, ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Forward, FromHidden, Op, Output, Plan,
+    Resident, ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
 };
 
 use crate::approx::approx_score;
@@ -17,6 +17,7 @@ use crate::forward::{Scoring, may_be_empty, score};
 use crate::head::{from_hidden, from_hidden_backward};
 use crate::memory::Buffer;
 use crate::operands::Held;
+use crate::plan::{plan, unsupported};
 use crate::retrieve::{results, retrieve};
 
 /// How to set a GPU up.
@@ -28,6 +29,19 @@ pub struct CudaOptions {
     pub path: Option<Path>,
     /// Device memory that may be used, in bytes; `None`: all of it.
     pub budget: Option<u64>,
+}
+
+/// How long an operator takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// Microseconds of the GPU's work without copies: replays of a graph with the second-level cache flushed before each.
+    pub gpu_us: Vec<f64>,
+    /// Microseconds of whole calls on the host, inputs that are not resident and results included.
+    pub wall_us: Vec<f64>,
+    /// Most bytes of device memory beside what was there before.
+    pub peak_bytes: u64,
+    /// Launches and fills.
+    pub launches: usize,
 }
 
 /// Scores on an NVIDIA GPU.
@@ -87,6 +101,28 @@ impl CudaBackend {
         self.context.loaded()
     }
 
+    /// Runs `op`, which has to be valid, again and again and says how long it takes. Nothing else may use this backend
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// Those of running `op`.
+    pub fn measure(&self, op: &Op<'_>, repeats: usize) -> Result<Measurement> {
+        // Compiled, uploaded, and everything that is computed only once.
+        self.run(op)?.wait()?;
+        self.context.pool.reset_peak();
+        let before = self.memory().0;
+        let mut wall_us = Vec::with_capacity(repeats);
+        for _ in 0..repeats {
+            let started = std::time::Instant::now();
+            self.run(op)?.wait()?;
+            wall_us.push(started.elapsed().as_secs_f64() * 1e6);
+        }
+        let peak_bytes = self.memory().1 - before;
+        let (gpu_us, launches) = self.context.time(repeats, || self.run(op)?.wait())?;
+        let gpu_us = gpu_us.into_iter().map(f64::from).collect();
+        Ok(Measurement { gpu_us, wall_us, peak_bytes, launches })
+    }
+
     fn run(&self, op: &Op<'_>) -> Result<Submission> {
         match op {
             Op::Forward(op) => self.forward(op),
@@ -101,7 +137,7 @@ impl CudaBackend {
                 })))
             }
             Op::Retrieve(op) => self.retrieve(op),
-            Op::FromHidden(op) => self.from_hidden(op),
+            Op::FromHidden(op) => self.head(op),
             Op::FromHiddenBackward(op) => {
                 let arriving = from_hidden_backward(&self.context, op)?;
                 Ok(Submission::pending(Box::pin(async move {
@@ -158,7 +194,7 @@ impl CudaBackend {
         self.scores(op, |scores, argmax| score(&self.context, &Scoring::of(op, &held), scores, argmax))
     }
 
-    fn from_hidden(&self, op: &FromHidden<'_>) -> Result<Submission> {
+    fn head(&self, op: &FromHidden<'_>) -> Result<Submission> {
         self.scores(&op.scoring(), |scores, argmax| from_hidden(&self.context, op, scores, argmax))
     }
 
@@ -241,31 +277,13 @@ impl std::ops::Deref for Opened<'_> {
     }
 }
 
-fn unsupported(op: &Op<'_>) -> Error {
-    Error::Unsupported { what: format!("{} on CUDA", op.name()), hint: "use another backend".into() }
-}
-
 impl Backend for CudaBackend {
     fn info(&self) -> &BackendInfo {
         &self.info
     }
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
-        match op {
-            Op::Forward(_)
-            | Op::Backward(_)
-            | Op::Retrieve(_)
-            | Op::ApproxScore(_)
-            | Op::FromHidden(_)
-            | Op::FromHiddenBackward(_) => {}
-            other => return Err(unsupported(other)),
-        }
-        Ok(Plan {
-            backend: BackendKind::Cuda,
-            kernel: format!("{}/{}", op.name(), self.info.level),
-            choices: vec![],
-            notes: vec![],
-        })
+        plan(self.context.caps(), op)
     }
 
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {

@@ -212,7 +212,7 @@ impl TileConfig {
         let queries = rows * query_row;
         let stage = columns * (stored + 16) + if self.single { 0 } else { queries };
         let decoded = if bits > 0 { columns * query_row * if self.split { 2 } else { 1 } } else { 0 };
-        let weights = if bits > 0 { 256 * (8 / bits) * 4 } else { 0 };
+        let weights = 256 * 4 * 8u32.checked_div(bits).unwrap_or(0);
         let argmax = matches!(self.purpose, Use::Scores { argmax: true });
         let best = 2 * self.wn * rows * if argmax { 8 } else { 4 };
         (if self.single { queries } else { 0 }) + self.stages * stage + decoded + weights + best + rows * 4
@@ -471,7 +471,7 @@ pub(crate) fn topk_select() -> Unit {
 /// `plaid/approx.cuh`, for tables of `width` columns.
 pub(crate) fn approx_score(kind: Kind, width: u32) -> Unit {
     let wide = 16 / kind.size();
-    let wide = if width % wide == 0 { wide } else { 1 };
+    let wide = if width.is_multiple_of(wide) { wide } else { 1 };
     let group = width.div_ceil(wide).next_power_of_two().clamp(1, 32);
     let constants = [("kStored", kind as i64), ("kWide", wide.into()), ("kGroup", group.into())];
     plain::<ApproxParams>(kernels::APPROX_SCORE, 128, &constants)

@@ -73,9 +73,7 @@ pub(crate) type Function = Arc<dyn Any + Send + Sync>;
 
 /// Bytes that arrive on the host later.
 pub(crate) trait Pending: Send {
-    /// Whether they are there.
-    fn ready(&self) -> Result<bool>;
-    /// Waits for them, without using up the processor.
+    /// Waits for them.
     fn block(&self) -> Result<()>;
     /// The bytes; only after they arrived.
     fn bytes(&self) -> &[u8];
@@ -105,6 +103,9 @@ pub(crate) trait Device: Send + Sync {
     /// # Safety
     /// `params` is what the kernel takes, and every address in it is memory of this device that is large enough.
     unsafe fn launch(&self, function: &Function, launch: Launch, params: &[u8]) -> Result<()>;
+    /// Microseconds the device takes for what `work` gives to the queue (launches and fills alone), `repeats` times, with the
+    /// second-level cache flushed before each. The GPU records `work` once as a graph and replays it.
+    fn time(&self, work: &dyn Fn() -> Result<()>, repeats: usize) -> Result<Vec<f32>>;
     /// The bytes by which a kernel knows `map`.
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]>;
 }

@@ -20,12 +20,17 @@ pub(crate) struct Driver {
     staging: Mutex<Option<Staging>>,
 }
 
-/// The stream, and the context it belongs to.
+/// The stream, the context it belongs to, and pinned memory for results.
 struct Queue {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
+    /// Pinned memory that is not in use, as (address, bytes): making it takes longer than most searches.
+    pinned: Mutex<Vec<(usize, usize)>>,
 }
+
+/// Pieces of pinned memory kept.
+const PINNED: usize = 8;
 
 // SAFETY: driver handles may be used from any thread; every use makes the context current first.
 unsafe impl Send for Queue {}
@@ -47,6 +52,9 @@ impl Drop for Queue {
             let _ = cu::ctx::set_current(self.context);
             let _ = cu::stream::synchronize(self.stream);
             let _ = cu::stream::destroy(self.stream);
+            for (pointer, _) in self.pinned.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                let _ = cu::free_host(pointer as *mut c_void);
+            }
             let _ = cu::primary_ctx::release(self.device);
         }
     }
@@ -136,7 +144,7 @@ impl Driver {
                     return Err(wrong(error));
                 }
             };
-            Arc::new(Queue { device, context, stream })
+            Arc::new(Queue { device, context, stream, pinned: Mutex::default() })
         };
         Ok(Self { caps, queue, compiler, staging: Mutex::new(None) })
     }
@@ -151,6 +159,8 @@ struct Staging {
 
 /// Bytes of a half.
 const HALF: usize = 16 << 20;
+/// Bytes written to flush the second-level cache.
+const FLUSH: usize = 256 << 20;
 /// Uploads up to this size are copied by the driver itself before its call returns.
 const SMALL: usize = 64 << 10;
 
@@ -180,6 +190,12 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
+        let mut kept = self.queue.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < PINNED {
+            kept.push((self.pointer as usize, self.bytes));
+            return;
+        }
+        drop(kept);
         let _ = self.queue.enter();
         // SAFETY: from `malloc_host`.
         let _ = unsafe { cu::free_host(self.pointer.cast()) };
@@ -212,16 +228,6 @@ impl Event {
         self.queue.enter()?;
         // SAFETY: the event is alive.
         unsafe { cu::event::synchronize(self.event) }.map_err(|e| failed("the GPU's work", e))
-    }
-
-    fn ready(&self) -> Result<bool> {
-        self.queue.enter()?;
-        // SAFETY: the event is alive.
-        match unsafe { cu::event::query(self.event) } {
-            Ok(()) => Ok(true),
-            Err(e) if e.0 == sys::cudaError_enum::CUDA_ERROR_NOT_READY => Ok(false),
-            Err(e) => Err(failed("the GPU's work", e)),
-        }
     }
 }
 
@@ -328,7 +334,7 @@ impl Device for Driver {
                 .map_err(|e| failed("a download", e))?;
         }
         event.record()?;
-        Ok(Box::new(Arriving { pinned, event }))
+        Ok(Box::new(Arriving { event, pinned, bytes }))
     }
 
     fn load(&self, unit: &Unit) -> Result<Function> {
@@ -374,6 +380,46 @@ impl Device for Driver {
         .map_err(|e| failed("a launch", e))
     }
 
+    fn time(&self, work: &dyn Fn() -> Result<()>, repeats: usize) -> Result<Vec<f32>> {
+        self.queue.enter()?;
+        let stream = self.queue.stream;
+        let wrong = |e| failed("a graph", e);
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is alive; capturing ends whatever `work` answers.
+        let graph = unsafe {
+            cu::stream::begin_capture(stream, mode).map_err(wrong)?;
+            let result = work();
+            let graph = cu::stream::end_capture(stream).map_err(wrong);
+            result?;
+            graph?
+        };
+        let flags = sys::CUgraphInstantiate_flags_enum(0);
+        // SAFETY: the graph was just captured; both are destroyed below, after their work.
+        let exec = unsafe { cu::graph::instantiate(graph, flags) }.map_err(wrong)?;
+        let flush = self.alloc(FLUSH)?;
+        let event = || cu::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(wrong);
+        let (start, end) = (event()?, event()?);
+        // SAFETY: graph, events, stream and memory are alive until the last event was waited for.
+        let once = |i: usize| unsafe {
+            cu::memset_d8_async(flush, i as u8, FLUSH, stream)?;
+            cu::event::record(start, stream)?;
+            cu::graph::launch(exec, stream)?;
+            cu::event::record(end, stream)?;
+            cu::event::synchronize(end)?;
+            Ok(cu::event::elapsed(start, end)? * 1e3)
+        };
+        let times: std::result::Result<Vec<f32>, DriverError> = (0..repeats).map(once).collect();
+        // SAFETY: nothing uses them any more.
+        unsafe {
+            let _ = cu::event::destroy(start);
+            let _ = cu::event::destroy(end);
+            let _ = cu::graph::exec_destroy(exec);
+            let _ = cu::graph::destroy(graph);
+            self.free(flush, FLUSH);
+        }
+        times.map_err(wrong)
+    }
+
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
         use sys::CUtensorMapDataType_enum as Type;
         self.queue.enter()?;
@@ -410,21 +456,25 @@ impl Device for Driver {
 
 /// Bytes on their way to pinned memory.
 struct Arriving {
-    pinned: Pinned,
+    // Waited for before the memory goes back, also by those who lose interest.
     event: Event,
+    pinned: Pinned,
+    bytes: usize,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let _ = self.event.block();
+    }
 }
 
 impl Pending for Arriving {
-    fn ready(&self) -> Result<bool> {
-        self.event.ready()
-    }
-
     fn block(&self) -> Result<()> {
         self.event.block()
     }
 
     fn bytes(&self) -> &[u8] {
         // SAFETY: the copy is over when this is called, and nothing writes here any more.
-        unsafe { std::slice::from_raw_parts(self.pinned.pointer, self.pinned.bytes) }
+        unsafe { std::slice::from_raw_parts(self.pinned.pointer, self.bytes) }
     }
 }

@@ -199,6 +199,14 @@ impl Device for Emulator {
         Ok(())
     }
 
+    fn time(&self, work: &dyn Fn() -> Result<()>, repeats: usize) -> Result<Vec<f32>> {
+        let once = || {
+            let started = std::time::Instant::now();
+            work().map(|()| started.elapsed().as_secs_f32() * 1e6)
+        };
+        (0..repeats).map(|_| once()).collect()
+    }
+
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
         let mut words = [0; 16];
         words[..6].copy_from_slice(&[
@@ -216,10 +224,6 @@ impl Device for Emulator {
 struct Arrived(Vec<u8>);
 
 impl Pending for Arrived {
-    fn ready(&self) -> Result<bool> {
-        Ok(true)
-    }
-
     fn block(&self) -> Result<()> {
         Ok(())
     }

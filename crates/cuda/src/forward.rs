@@ -254,7 +254,9 @@ impl Shared<'_> {
     /// Queries in groups whose tables fit into the workspace; all at once where there are none.
     fn groups(&self) -> Vec<Range<u32>> {
         let count = self.scoring.q.count() as u32;
-        let Some(residual) = &self.scoring.held.residual else { return vec![0..count] };
+        let Some(residual) = &self.scoring.held.residual else {
+            return std::iter::once(0..count).collect();
+        };
         let most = (WORKSPACE / 4 / residual.centroid_count.max(1) as usize).max(1) as u32;
         let mut groups: Vec<Range<u32>> = Vec::new();
         for query in 0..count {

@@ -25,10 +25,13 @@ pub mod jit;
 mod memory;
 mod operands;
 mod params;
+mod plan;
 mod retrieve;
+mod shards;
 mod variants;
 
 pub use arch::{Arch, Path};
-pub use backend::{CudaBackend, CudaOptions};
+pub use backend::{CudaBackend, CudaOptions, Measurement};
 pub use device::{Caps, Unit};
+pub use shards::ShardedBackend;
 pub use variants::variants;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytemuck::Pod;
 use maxsim_core::{Error, Result};
 
-use crate::device::{Device, Pending};
+use crate::device::{Device, Function, Launch, Pending};
 
 #[derive(Default)]
 struct State {
@@ -19,6 +19,21 @@ struct State {
     kept: u64,
     /// Most bytes in buffers so far.
     peak: u64,
+    /// Work that is to be repeated later, if it is being recorded.
+    recording: Option<Recording>,
+}
+
+/// Work given to the queue that can be given to it again.
+pub(crate) enum Step {
+    Launch { function: Function, launch: Launch, params: Vec<u8> },
+    Fill { to: u64, byte: u8, bytes: usize },
+}
+
+/// Launches and fills, and the memory they use: nothing freed meanwhile is handed out again.
+#[derive(Default)]
+pub(crate) struct Recording {
+    pub(crate) steps: Vec<Step>,
+    freed: Vec<(usize, u64)>,
 }
 
 /// Where buffers come from.
@@ -35,6 +50,46 @@ impl Pool {
 
     pub(crate) fn device(&self) -> &Arc<dyn Device> {
         &self.device
+    }
+
+    /// Records from now on what `note` is told.
+    pub(crate) fn record(&self) {
+        self.state().recording = Some(Recording::default());
+    }
+
+    pub(crate) fn note(&self, step: impl FnOnce() -> Step) {
+        if let Some(recording) = &mut self.state().recording {
+            recording.steps.push(step());
+        }
+    }
+
+    /// Ends recording.
+    pub(crate) fn recorded(&self) -> Recording {
+        self.state().recording.take().unwrap_or_default()
+    }
+
+    /// Gives back what a recording kept.
+    pub(crate) fn forget(&self, recording: Recording) {
+        let mut state = self.state();
+        for (size, address) in recording.freed {
+            self.give_back(&mut state, size, address);
+        }
+    }
+
+    fn give_back(&self, state: &mut State, size: usize, address: u64) {
+        if self.device.caches() {
+            state.kept += size as u64;
+            state.free.entry(size).or_default().push(address);
+        } else {
+            // SAFETY: it was allocated with this size, and no buffer holds it any more.
+            unsafe { self.device.free(address, size) };
+        }
+    }
+
+    /// Forgets the most bytes there were.
+    pub(crate) fn reset_peak(&self) {
+        let mut state = self.state();
+        state.peak = state.used;
     }
 
     /// Bytes in buffers now, and the most there ever were.
@@ -140,6 +195,7 @@ impl Buffer {
         if self.bytes == 0 {
             return Ok(());
         }
+        self.pool.note(|| Step::Fill { to: self.address, byte, bytes: self.bytes });
         // SAFETY: the whole of this buffer.
         unsafe { self.pool.device.fill(self.address, byte, self.bytes) }
     }
@@ -156,12 +212,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut state = self.pool.state();
         state.used -= self.size as u64;
-        if self.pool.device.caches() {
-            state.kept += self.size as u64;
-            state.free.entry(self.size).or_default().push(self.address);
-        } else {
-            // SAFETY: this buffer's own memory, and it is gone now.
-            unsafe { self.pool.device.free(self.address, self.size) };
+        match &mut state.recording {
+            Some(recording) => recording.freed.push((self.size, self.address)),
+            None => self.pool.give_back(&mut state, self.size, self.address),
         }
     }
 }

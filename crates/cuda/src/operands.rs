@@ -81,11 +81,6 @@ impl Packing {
         }
     }
 
-    /// The longest sequence's rows.
-    pub(crate) fn longest(&self) -> u32 {
-        self.offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
-    }
-
     /// Slots that count, in packed order.
     pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
         self.runs.iter().cloned().flatten()

@@ -119,3 +119,58 @@ pub fn variants(path: Path) -> Vec<Unit> {
     units.retain(|unit| seen.insert(unit.clone()));
     units
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn problem() -> impl Strategy<Value = (DType, Stored, u32, u32, [bool; 3])> {
+        let dtype = || proptest::sample::select(DType::ALL.to_vec());
+        let stored = prop_oneof![
+            dtype().prop_map(|d| Stored::Vectors(d.into())),
+            proptest::sample::select(vec![1, 2, 4, 8]).prop_map(|bits| Stored::Residual { bits }),
+        ];
+        (dtype(), stored, 1u32..5000, 0u32..2000, any::<[bool; 3]>())
+    }
+
+    fn unit(
+        path: Path,
+        (q, stored, dim, rows, [argmax, scaled, fast]): (DType, Stored, u32, u32, [bool; 3]),
+    ) -> (Unit, u32) {
+        let precision = if fast { Precision::Fast } else { Precision::Default };
+        let product = config::product(path, q, stored, precision);
+        let purpose = Use::Scores { argmax };
+        let scorer =
+            Scorer::choose(&caps(path), &Problem { product, stored, dim, rows, scaled, fast, purpose });
+        (scorer.unit(), scorer.shared())
+    }
+
+    proptest! {
+        /// There is a kernel for everything, and it fits.
+        #[test]
+        fn planning_is_total(problem in problem()) {
+            for path in Path::ALL {
+                let (_, shared) = unit(path, problem);
+                prop_assert!(shared <= caps(path).shared_block, "{path}: {shared} bytes");
+            }
+        }
+    }
+
+    /// Batch sizes, lengths and options lead to few kernels.
+    #[test]
+    fn kernels_are_few() {
+        for path in Path::ALL {
+            let mut units = HashSet::new();
+            for rows in (0..200).map(|i| 1 + i * i * 7 % 4099) {
+                for flags in 0..4 {
+                    let options = [flags & 1 == 1, flags & 2 == 2, false];
+                    let stored = Stored::Vectors(Kind::BF16);
+                    units.insert(unit(path, (DType::BF16, stored, 128, rows, options)).0);
+                }
+            }
+            assert!(units.len() <= 16, "{path}: {} kernels", units.len());
+        }
+    }
+}

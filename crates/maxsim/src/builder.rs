@@ -16,7 +16,8 @@ pub fn engine() -> Result<Engine> {
 /// `MAXSIM_THREADS`, `MAXSIM_WGPU_ADAPTER`, `MAXSIM_WGPU_TIER`, `MAXSIM_DISABLE_GPU`), else from the machine.
 ///
 /// Without a choice of backend, an engine takes a real GPU if the build has `wgpu` and there is one, with the CPU for what the
-/// GPU cannot do; else the CPU. GPUs that a CPU stands behind are used only when asked for.
+/// GPU cannot do; else the CPU. GPUs that a CPU stands behind are used only when asked for, and so is CUDA (feature `cuda`,
+/// `MAXSIM_CUDA_ARCH` forces older kernels): it has not run on hardware yet.
 ///
 /// ```
 /// let engine = maxsim::EngineBuilder::new().threads(2).build()?;
@@ -121,11 +122,16 @@ impl EngineBuilder {
         let backends = match self.kind()? {
             Some(BackendKind::Cpu) => vec![self.cpu()?],
             Some(BackendKind::Wgpu) => vec![self.wgpu().await?],
+            #[cfg(feature = "cuda")]
+            Some(BackendKind::Cuda) => vec![self.cuda()?],
             Some(other) => {
-                let built: Vec<&str> = [("cpu", cfg!(feature = "cpu")), ("wgpu", cfg!(feature = "wgpu"))]
-                    .into_iter()
-                    .filter_map(|(name, built)| built.then_some(name))
-                    .collect();
+                let features = [
+                    ("cpu", cfg!(feature = "cpu")),
+                    ("wgpu", cfg!(feature = "wgpu")),
+                    ("cuda", cfg!(feature = "cuda")),
+                ];
+                let built: Vec<&str> =
+                    features.into_iter().filter_map(|(name, built)| built.then_some(name)).collect();
                 return Err(Error::Unsupported {
                     what: format!("backend {other}"),
                     hint: format!("this build has {}", built.join(", ")),
@@ -152,6 +158,11 @@ impl EngineBuilder {
             (None, Some(name)) if name != "auto" => Ok(Some(name.parse()?)),
             _ => Ok(None),
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::new(maxsim_cuda::CudaBackend::new(maxsim_cuda::CudaOptions::default())?))
     }
 
     #[cfg(feature = "wgpu")]

@@ -24,6 +24,8 @@ pub use builder::{EngineBuilder, engine};
 pub use maxsim_core::*;
 #[cfg(feature = "cpu")]
 pub use maxsim_cpu::Level as CpuLevel;
+#[cfg(feature = "cuda")]
+pub use maxsim_cuda::{CudaBackend, CudaOptions, Path as CudaPath};
 #[cfg(feature = "plaid")]
 pub use maxsim_plaid as plaid;
 #[cfg(feature = "wgpu")]

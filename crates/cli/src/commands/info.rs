@@ -88,7 +88,6 @@ struct Encoder {
 pub(crate) fn run(global: &Global, args: &InfoArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine();
     let encoder = maxsim_encode::StaticEncoder::embedded()?;
-    let missing = Some("not in this build");
     let adapters: Vec<Adapter> = pollster::block_on(maxsim::wgpu_adapters())
         .into_iter()
         .map(|adapter| Adapter {
@@ -108,7 +107,13 @@ pub(crate) fn run(global: &Global, args: &InfoArgs) -> anyhow::Result<Outcome> {
                 built_in: true,
                 missing: adapters.is_empty().then_some("built in, but there is no adapter"),
             },
-            Backend { name: "cuda", built_in: false, missing },
+            Backend {
+                name: "cuda",
+                built_in: true,
+                missing: maxsim::CudaBackend::device_count()
+                    .is_err()
+                    .then_some("built in, but there is no driver"),
+            },
         ],
         engine: engine.as_ref().ok().map(|engine| {
             let info = engine.info();

@@ -5,6 +5,9 @@
 
 mod forward;
 mod golden;
+mod invariance;
+mod measure;
+mod shards;
 
 use std::path::PathBuf;
 use std::sync::Arc;

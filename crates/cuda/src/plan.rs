@@ -1,0 +1,79 @@
+//! How an operator will be run: a pure function of the operator and the device.
+
+use maxsim_core::{BackendKind, Documents, Error, Forward, Op, Plan, Result};
+
+use crate::config::{self, Kind, Problem, Scorer, Stored, TileConfig, Use};
+use crate::device::Caps;
+use crate::operands::Held;
+
+/// How documents are stored, here or there.
+fn stored(documents: &Documents<'_>) -> Result<Stored> {
+    Ok(match documents {
+        Documents::Residual(residual) => Stored::Residual { bits: residual.codec().nbits() },
+        Documents::Resident(resident) => resident.handle::<Held>()?.stored,
+        other => Stored::Vectors(other.dtype().into()),
+    })
+}
+
+/// The tile that scores `op`.
+fn scorer(caps: &Caps, op: &Forward<'_>, argmax: bool) -> Result<(Scorer, Kind)> {
+    let stored = stored(&op.d)?;
+    let product = config::product(caps.arch.path, op.q.dtype(), stored, op.options.precision);
+    let rows = match op.pairing {
+        maxsim_core::Pairing::Cross => op.q.kept(),
+        _ => op.q.max_extent(),
+    };
+    let problem = Problem {
+        product,
+        stored,
+        dim: op.q.dim() as u32,
+        rows: rows.min(u32::MAX as usize) as u32,
+        scaled: op.options.normalize || op.d.dtype().is_quantized(),
+        fast: op.options.precision == maxsim_core::Precision::Fast,
+        purpose: Use::Scores { argmax },
+    };
+    Ok((Scorer::choose(caps, &problem), product))
+}
+
+pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
+    let mut notes = vec!["these kernels have not run on hardware yet".to_owned()];
+    let (scored, argmax) = match op {
+        Op::Forward(op) => (Some(op), op.options.argmax),
+        Op::Retrieve(op) => (Some(&op.forward), false),
+        Op::Backward(op) => {
+            notes.push("both methods are two gathers without atomics".into());
+            (Some(&op.forward), true)
+        }
+        Op::FromHidden(_) | Op::FromHiddenBackward(_) | Op::ApproxScore(_) => (None, false),
+        other => return Err(unsupported(other)),
+    };
+    let mut choices = vec![("target", caps.arch.target.clone())];
+    let mut kernel = op.name().to_owned();
+    if let Some(forward) = scored {
+        let (scorer, product) = scorer(caps, forward, argmax)?;
+        let form = if let Scorer::Warpgroup(_) = scorer { "warpgroup" } else { "tile" };
+        kernel = format!("{kernel}/{form}");
+        choices
+            .push(("tile", format!("{} query tokens × {} document tokens", scorer.rows(), scorer.columns())));
+        choices.push((
+            "operands",
+            format!("{}×{} as {}", forward.q.dtype(), forward.d.dtype(), product.dtype()),
+        ));
+        choices.push(("shared", format!("{} bytes", scorer.shared())));
+    }
+    if let Op::FromHidden(op) = op {
+        let stored = Stored::Vectors(op.h.dtype().into());
+        let product = config::product(caps.arch.path, op.w.dtype(), stored, op.options.precision);
+        let rows = op.q.dim() as u32;
+        let dim = op.h.dim() as u32;
+        let problem = Problem { product, stored, dim, rows, scaled: false, fast: false, purpose: Use::Store };
+        let tile = TileConfig::choose(caps, &problem);
+        choices.push(("tile", format!("{} dimensions × {} document tokens", tile.rows(), tile.columns())));
+        choices.push(("operands", format!("{}×{} as {}", op.h.dtype(), op.w.dtype(), product.dtype())));
+    }
+    Ok(Plan { backend: BackendKind::Cuda, kernel: format!("{kernel}/{}", caps.arch.path), choices, notes })
+}
+
+pub(crate) fn unsupported(op: &Op<'_>) -> Error {
+    Error::Unsupported { what: format!("{} on CUDA", op.name()), hint: "use another backend".into() }
+}
