@@ -305,8 +305,12 @@ impl WarpgroupConfig {
             return None;
         }
         let most = GROUPS.iter().position(|[groups, mt]| 64 * groups * mt >= problem.rows).unwrap_or(2);
-        // Winners of 128 rows a warpgroup do not fit into its registers.
-        let most = if argmax { most.min(1) } else { most };
+        // Winners of 128 rows a warpgroup do not fit into its registers, those of integers not beside a second block.
+        let most = match (argmax, problem.product) {
+            (true, Kind::I8) => 0,
+            (true, _) => most.min(1),
+            _ => most,
+        };
         for resident in [true, false] {
             for shape in (0..=most).rev() {
                 let [groups, mt] = GROUPS[shape];
@@ -381,7 +385,7 @@ impl WarpgroupConfig {
                 ("kShared", self.shared().into()),
             ],
             // What fits by shared memory is to fit by registers: 2 blocks of 192 threads, or 1 of 320.
-            min_blocks: 2 / self.groups,
+            min_blocks: if self.argmax && self.kind == Kind::I8 { 1 } else { 2 / self.groups },
             params: size_of::<WarpgroupParams>(),
         }
     }
