@@ -97,7 +97,7 @@ fn driver_present() -> Result<()> {
         return Ok(());
     }
     Err(Error::Unsupported {
-        what: "CUDA without the NVIDIA driver (libcuda)".into(),
+        what: "backend cuda without the NVIDIA driver (libcuda)".into(),
         hint: "install the driver, or use another backend".into(),
     })
 }

@@ -35,7 +35,7 @@ pub fn nvrtc_version() -> Result<(i32, i32)> {
     // SAFETY: only looks for the library.
     if !unsafe { sys::is_culib_present() } {
         return Err(Error::Unsupported {
-            what: "CUDA without libnvrtc".into(),
+            what: "backend cuda without libnvrtc".into(),
             hint: "install NVRTC 13 (CUDA toolkit, or the PyPI package nvidia-cuda-nvrtc) and put it on the \
                    library path"
                 .into(),
