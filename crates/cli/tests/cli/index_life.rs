@@ -81,6 +81,10 @@ fn an_index_is_built_and_changed() {
     let left = ids(&path);
     assert_eq!(left.len(), 102);
     assert_eq!(Index::open(&path).unwrap().info().deleted, 0);
+    let packed = files.arg("one.mxi");
+    stdout(index("pack", &path, &[&packed]));
+    assert_eq!(ids(&packed), left);
+    fails(index("add", &packed, &more), 5, "one.mxi");
     for gone in [0u64, 1, 5, 90, 150, 199] {
         assert!(!left.contains(&gone.into()), "{gone}");
     }

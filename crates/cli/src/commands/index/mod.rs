@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod info;
 mod opened;
+mod pack;
 mod search;
 mod verify;
 
@@ -30,6 +31,7 @@ enum Verb {
     Add(add::AddArgs),
     Delete(delete::DeleteArgs),
     Compact(compact::CompactArgs),
+    Pack(pack::PackArgs),
     Search(search::SearchArgs),
     Info(info::InfoArgs),
     Verify(verify::VerifyArgs),
@@ -44,6 +46,7 @@ pub(crate) fn run(global: &Global, args: &IndexArgs) -> anyhow::Result<Outcome> 
         Verb::Add(args) => add::run(global, args),
         Verb::Delete(args) => delete::run(global, args),
         Verb::Compact(args) => compact::run(global, args),
+        Verb::Pack(args) => pack::run(args),
         Verb::Search(args) => search::run(global, args),
         Verb::Info(args) => info::run(args),
         Verb::Verify(args) => verify::run(args),
