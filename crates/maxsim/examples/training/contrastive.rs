@@ -24,7 +24,9 @@ pub(crate) fn run(engine: &Engine, config: Config, seed: u64) -> Result<Report> 
         let pairs = Pairs { queries: batch(&train.queries), documents: batch(&train.documents) };
         loss_and_gradient(engine, projection, &pairs, config.temperature)
     })?;
-    let loss = |p: &Projection| Ok(loss_and_gradient(engine, p, &task.held_out, config.temperature)?.0);
+    let loss = |p: &Projection| -> Result<f64> {
+        Ok(loss_and_gradient(engine, p, &task.held_out, config.temperature)?.0)
+    };
     let found = |p: &Projection| find(engine, &task.held_out, Some(p));
     Ok(Report {
         loss: [loss(&task.start)?, loss(&trained)?],
