@@ -3,13 +3,13 @@
     python evaluate.py ../../crates/encode/assets/static-en-128.bin FOLDER_WITH_CRANFIELD
 """
 
-import re
 import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import teacher
+from cranfield import relevant, texts
 
 
 def read_model(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -21,21 +21,6 @@ def read_model(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     vocabulary = data[28 + name : at].decode().split("\n")
     weights = np.frombuffer(data[at : at + 4 * tokens], "<f4")
     return vocabulary, weights, rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def texts(path: Path) -> list[str]:
-    """The body of each record, in order."""
-    return [r.split(".W\n", 1)[1] for r in re.split(r"^\.I \d+\n", path.read_text(), flags=re.M)[1:]]
-
-
-def relevant(path: Path) -> dict[int, set[int]]:
-    """Relevant documents by query, both counted from 0."""
-    out: dict[int, set[int]] = {}
-    for line in path.read_text().splitlines():
-        query, document, grade = map(int, line.split()[:3])
-        if 1 <= grade <= 4:
-            out.setdefault(query - 1, set()).add(document - 1)
-    return out
 
 
 def main(model: Path, folder: Path) -> None:

@@ -1,23 +1,28 @@
 //! Queries and documents from files or text.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args};
 use maxsim::{DType, DataBuf, Error, Precision, ResidualLayout, Tensor};
-use maxsim_encode::StaticEncoder;
+use maxsim_encode::{Encoded, Encoder, Pieces};
 use maxsim_formats::{Array, ArrayData, ElementType, SafeTensors, read_npy};
 
 use crate::exit::Usage;
+use crate::model::ModelArgs;
 use crate::operand::{Layout, Operand, OwnedDocuments, OwnedResidual, OwnedScales, ResidualDocuments};
 use crate::output;
 use crate::setup::{self, Storage};
 
 /// Where queries and documents come from.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Input options", group = ArgGroup::new("any queries").args(["queries", "query"]).required(true),
+#[command(next_help_heading = "Input options", group = ArgGroup::new("any queries").args(["queries", "query", "text query"]).required(true).multiple(true),
     group = ArgGroup::new("any documents").args(["documents", "text"]).required(true))]
 pub(crate) struct InputArgs {
+    /// Query as text
+    #[arg(id = "text query", value_name = "QUERY", conflicts_with = "queries")]
+    text_query: Option<String>,
     /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
     #[arg(long, value_name = "FILE[:TENSOR]")]
     queries: Option<String>,
@@ -27,24 +32,26 @@ pub(crate) struct InputArgs {
     /// inv_norms in the shape of codes if there are any
     #[arg(long, value_name = "FILE[:TENSOR]")]
     documents: Option<String>,
-    /// Query as text, for the built-in encoder; may be repeated
-    #[arg(long, value_name = "TEXT")]
+    /// Query as text; may be repeated
+    #[arg(long, value_name = "TEXT", conflicts_with = "queries")]
     query: Vec<String>,
     /// Documents as text: a file with one per line, or a directory of .txt and .md files
     #[arg(long, value_name = "PATH")]
     text: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
 
     /// Where queries start in packed vectors: Nq + 1 integers
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query", "query_lengths"])]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query", "text query", "query_lengths"])]
     query_offsets: Option<String>,
     /// Tokens per query of padded vectors: Nq integers
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query", "text query"])]
     query_lengths: Option<String>,
     /// Query tokens that count: one boolean or integer per token slot
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query", "text query"])]
     query_mask: Option<String>,
     /// Scales of fp8 or int8 queries: one, or one per token slot
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query", "text query"])]
     query_scales: Option<String>,
 
     /// Where documents start in packed vectors: Nd + 1 integers
@@ -71,7 +78,7 @@ pub(crate) struct InputArgs {
     /// late-interaction-kernels reads them
     #[arg(long, value_parser = setup::layout())]
     layout: Option<ResidualLayout>,
-    /// Cut text documents after this many tokens [default: no limit]
+    /// Cut text documents after this many tokens [default: what the model says; the built-in encoder has no limit]
     #[arg(long, value_name = "N", value_parser = setup::positive(), conflicts_with = "documents")]
     max_tokens: Option<usize>,
 }
@@ -127,31 +134,32 @@ pub(crate) struct Input {
     pub(crate) queries: Side<Operand>,
     /// Documents.
     pub(crate) documents: Side<OwnedDocuments>,
-    /// The encoder that documents were encoded with.
-    encoder: Option<StaticEncoder>,
+    /// What the rows of queries stand for, if queries are text.
+    query_pieces: Option<Vec<Pieces>>,
+    /// The encoder of documents, if documents are text.
+    encoder: Option<Arc<dyn Encoder>>,
 }
 
 impl Input {
     /// Texts of the tokens of query `i`, if queries are text.
     pub(crate) fn query_tokens(&self, i: usize) -> Option<Vec<String>> {
-        let text = &self.queries.texts.as_ref()?[i].text;
-        Some(token_texts(text, &StaticEncoder::embedded().ok()?.encode_query(text)))
+        Some(token_texts(&self.queries.texts.as_ref()?[i].text, &self.query_pieces.as_ref()?[i]))
     }
 
     /// Texts of the tokens of document `j`, if documents are text.
     pub(crate) fn document_tokens(&self, j: usize) -> Option<Vec<String>> {
         let text = &self.documents.texts.as_ref()?[j].text;
-        Some(token_texts(text, &self.encoder.as_ref()?.encode_document(text)))
+        Some(token_texts(text, &self.encoder.as_ref()?.document_pieces(text).ok()?))
     }
 }
 
 /// Tokens as people want to see them: a piece of a word stands within its word, `sub[mers]ible`.
-pub(crate) fn token_texts(text: &str, encoded: &maxsim_encode::Encoded) -> Vec<String> {
-    let piece = |&(start, end): &(u32, u32)| {
+pub(crate) fn token_texts(text: &str, pieces: &Pieces) -> Vec<String> {
+    let piece = |(token, &(start, end)): (&String, &(u32, u32))| {
         let (start, end) = (start as usize, end as usize);
         let inside = |c: char| c.is_alphanumeric();
-        if !text[start..end].chars().all(inside) {
-            return text[start..end].to_owned();
+        if start == end || !text[start..end].chars().all(inside) {
+            return token.clone();
         }
         let before = &text[..start];
         let after = &text[end..];
@@ -162,40 +170,59 @@ pub(crate) fn token_texts(text: &str, encoded: &maxsim_encode::Encoded) -> Vec<S
             (head, piece, tail) => format!("{head}[{piece}]{tail}"),
         }
     };
-    encoded.spans.iter().map(piece).collect()
+    pieces.tokens.iter().zip(&pieces.spans).map(piece).collect()
 }
 
 impl InputArgs {
     /// Reads and encodes.
     pub(crate) fn read(&self) -> anyhow::Result<Input> {
         let residual = self.residual()?;
-        let mut queries = match &self.queries {
-            Some(file) => Files {
-                vectors: file,
-                offsets: self.query_offsets.as_deref(),
-                lengths: self.query_lengths.as_deref(),
-                mask: self.query_mask.as_deref(),
-                scales: self.query_scales.as_deref(),
-                options: [
-                    "--queries",
-                    "--query-offsets",
-                    "--query-lengths",
-                    "--query-mask",
-                    "--query-scales",
-                ],
+        let encoders = match (&self.queries, &self.text) {
+            (Some(_), None) if self.model.is_given() => {
+                return Err(Usage::new("--model encodes text, and neither queries nor documents are").into());
             }
-            .read()?,
-            None => encode_queries(&self.query)?,
+            (Some(_), None) => None,
+            _ => Some(self.model.load(self.max_tokens)?),
+        };
+        let (mut queries, query_pieces) = match (&self.queries, &encoders) {
+            (None, Some(encoders)) => {
+                let texts: Vec<&str> =
+                    self.text_query.iter().chain(&self.query).map(String::as_str).collect();
+                let (queries, pieces) = encode_queries(&texts, &*encoders.queries)?;
+                (queries, Some(pieces))
+            }
+            (file, _) => {
+                let files = Files {
+                    vectors: file.as_deref().unwrap_or_default(),
+                    offsets: self.query_offsets.as_deref(),
+                    lengths: self.query_lengths.as_deref(),
+                    mask: self.query_mask.as_deref(),
+                    scales: self.query_scales.as_deref(),
+                    options: [
+                        "--queries",
+                        "--query-offsets",
+                        "--query-lengths",
+                        "--query-mask",
+                        "--query-scales",
+                    ],
+                };
+                (files.read()?, None)
+            }
         };
         if let Some((path, nbits, layout)) = residual {
             let operand =
                 OwnedDocuments::Residual(read_residual(path, nbits, layout).context("--documents")?);
-            return Ok(Input { queries, documents: Side { operand, texts: None }, encoder: None });
+            let documents = Side { operand, texts: None };
+            return Ok(Input { queries, documents, query_pieces, encoder: None });
         }
         let mut encoder = None;
-        let mut documents = match (&self.documents, &self.text) {
-            (Some(file), _) => Files {
-                vectors: file,
+        let mut documents = match (&self.documents, &self.text, encoders) {
+            (_, Some(path), Some(encoders)) => {
+                let encoder = encoder.insert(encoders.documents);
+                encode_documents(read_texts(path).context("--text")?, &**encoder)?
+            }
+            (file, ..) => Files {
+                vectors: file.as_deref().unwrap_or_default(),
                 offsets: self.offsets.as_deref(),
                 lengths: self.lengths.as_deref(),
                 mask: self.mask.as_deref(),
@@ -203,12 +230,6 @@ impl InputArgs {
                 options: ["--documents", "--offsets", "--lengths", "--mask", "--scales"],
             }
             .read()?,
-            (None, path) => {
-                let path = path.as_deref().unwrap_or(Path::new(""));
-                let limit = self.max_tokens.unwrap_or(usize::MAX);
-                let encoder = encoder.insert(StaticEncoder::embedded()?.clone().with_max_tokens(limit));
-                encode_documents(read_texts(path).context("--text")?, encoder)
-            }
         };
         if let Some(Storage::Vectors(dtype)) = self.dtype {
             documents.operand.convert(dtype, "documents").context("--dtype")?;
@@ -217,7 +238,7 @@ impl InputArgs {
             }
         }
         let documents = Side { operand: OwnedDocuments::Tokens(documents.operand), texts: documents.texts };
-        Ok(Input { queries, documents, encoder })
+        Ok(Input { queries, documents, query_pieces, encoder })
     }
 
     /// File, bits and bit order under `--dtype residual`.
@@ -327,29 +348,33 @@ fn read_residual(path: &Path, nbits: u32, layout: ResidualLayout) -> anyhow::Res
     Ok(operand)
 }
 
-fn encode_queries(texts: &[String]) -> anyhow::Result<Side<Operand>> {
-    let encoder = StaticEncoder::embedded()?;
-    let (mut vectors, mut offsets) = (Vec::new(), vec![0u32]);
-    for text in texts {
-        let encoded = encoder.encode_query(text);
-        if encoded.tokens.is_empty() {
+/// Packed query vectors, and what their rows stand for.
+pub(crate) fn encode_queries(
+    texts: &[&str],
+    encoder: &dyn Encoder,
+) -> anyhow::Result<(Side<Operand>, Vec<Pieces>)> {
+    let (mut vectors, mut offsets, mut pieces) = (Vec::new(), vec![0u32], Vec::new());
+    for (text, encoded) in texts.iter().zip(encoder.encode_queries(texts)?) {
+        let Encoded { tokens, spans, vectors: rows } = encoded;
+        if tokens.is_empty() {
             // Every document would score 0, and the order of the result would mean nothing.
             let expected = "text with a word that the encoder can spell";
             return Err(Error::value("query", expected, format!("{text:?}")).into());
         }
-        vectors.extend(encoded.vectors);
+        vectors.extend(rows);
         offsets.push((vectors.len() / encoder.dim()) as u32);
+        pieces.push(Pieces { tokens, spans });
     }
-    let texts = texts.iter().map(|text| Text { text: text.clone(), source: String::new() }).collect();
-    Ok(Side { operand: packed(vectors, offsets, encoder.dim()), texts: Some(texts) })
+    let texts = texts.iter().map(|&text| Text { text: text.to_owned(), source: String::new() }).collect();
+    Ok((Side { operand: packed(vectors, offsets, encoder.dim()), texts: Some(texts) }, pieces))
 }
 
-fn encode_documents(texts: Vec<Text>, encoder: &StaticEncoder) -> Side<Operand> {
+fn encode_documents(texts: Vec<Text>, encoder: &dyn Encoder) -> anyhow::Result<Side<Operand>> {
     let bar = output::progress(texts.len(), "encoding");
     let words: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
-    let batch = encoder.encode_documents(&words, |done| bar.set_position(done as u64));
+    let batch = encoder.encode_documents(&words, &mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    Side { operand: packed(batch.vectors, batch.offsets, batch.dim), texts: Some(texts) }
+    Ok(Side { operand: packed(batch.vectors, batch.offsets, batch.dim), texts: Some(texts) })
 }
 
 fn packed(vectors: Vec<f32>, offsets: Vec<u32>, dim: usize) -> Operand {
@@ -546,13 +571,15 @@ mod tests {
     #[test]
     fn pieces_are_shown_within_their_word() {
         let text = "a submersible, warship";
-        let encoded = maxsim_encode::Encoded {
-            spans: vec![(0, 1), (2, 5), (5, 9), (9, 13), (13, 14), (15, 22)],
-            ..Default::default()
+        let spans = vec![(0, 0), (0, 1), (2, 5), (5, 9), (9, 13), (13, 14), (15, 22)];
+        let token = |&(start, end): &(u32, u32)| match &text[start as usize..end as usize] {
+            "" => "[CLS]".to_owned(),
+            token => token.to_owned(),
         };
+        let pieces = Pieces { tokens: spans.iter().map(token).collect(), spans };
         assert_eq!(
-            token_texts(text, &encoded),
-            ["a", "[sub]mersible", "sub[mers]ible", "submers[ible]", ",", "warship"]
+            token_texts(text, &pieces),
+            ["[CLS]", "a", "[sub]mersible", "sub[mers]ible", "submers[ible]", ",", "warship"]
         );
     }
 }

@@ -9,6 +9,7 @@ mod commands;
 mod exit;
 mod input;
 mod matches;
+mod model;
 mod operand;
 mod output;
 mod setup;

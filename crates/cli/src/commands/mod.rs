@@ -28,8 +28,8 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  maxsim demo \"ships that sail under water\"
-  maxsim search --query \"refund policy\" --text docs/ --top-k 5
+  maxsim demo \"fear of closed spaces\"
+  maxsim search \"refund policy\" --text docs/ --top-k 5
   maxsim score --queries q.npy --documents d.npy --json
   maxsim index search wiki.plaid --queries q.npy --top-k 10
 

@@ -18,7 +18,8 @@ use crate::setup::{self, Global};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  maxsim search --query \"refund policy\" --text docs/ --top-k 5 --explain
+  maxsim search \"refund policy\" --text docs/ --top-k 5 --explain
+  maxsim search \"refund policy\" --text docs/ --model lightonai/GTE-ModernColBERT-v1
   maxsim search --query \"first\" --query \"second\" --text lines.txt --json
   maxsim search --queries q.npy --documents d.npy --top-k 100 --dtype f16
   maxsim search --queries q.npy --documents packed.npy --offsets cu_seqlens.npy --chunk 10000

@@ -7,6 +7,7 @@ mod help;
 mod index;
 mod index_life;
 mod info;
+mod model;
 mod pipes;
 mod residual;
 mod score;

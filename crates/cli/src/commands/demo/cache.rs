@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use maxsim::{DataBuf, f16};
-use maxsim_encode::StaticEncoder;
+use maxsim_encode::{Encoder, Fingerprint};
 
 use crate::operand::{Layout, Operand};
 
@@ -22,17 +22,12 @@ const VERSION: u64 = 1;
 pub(super) struct Key(u64);
 
 impl Key {
-    /// The key of `texts` encoded by `encoder`. The encoder counts by what it does to one text in fifty.
-    pub(super) fn new(encoder: &StaticEncoder, texts: &[&str]) -> Self {
-        let mut hash = Hash::new(VERSION);
-        hash.add(encoder.name().as_bytes());
-        hash.add(&(encoder.dim() as u64).to_le_bytes());
+    /// The key of `texts` encoded by `encoder`.
+    pub(super) fn new(encoder: &dyn Encoder, texts: &[&str]) -> Self {
+        let mut hash = Fingerprint::new(VERSION);
+        hash.add(&encoder.fingerprint().to_le_bytes());
         for text in texts {
             hash.add(text.as_bytes());
-        }
-        let sample: Vec<&&str> = texts.iter().step_by(50).collect();
-        for value in encoder.encode_documents(&sample, |_| ()).vectors {
-            hash.add(&value.to_le_bytes());
         }
         Self(hash.finish())
     }
@@ -110,43 +105,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A 64-bit hash, eight bytes at a time. Each step is a bijection of the word that comes in, so that no change of a
-/// single word goes unseen. Not for adversaries: who can write the user's cache needs no collision.
-struct Hash(u64);
-
-impl Hash {
-    fn new(seed: u64) -> Self {
-        Self(seed ^ 0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn word(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29);
-    }
-
-    /// Adds `bytes` and their number, so that `ab, c` and `a, bc` differ.
-    fn add(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|&word| self.word(u64::from_le_bytes(word)));
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.word(u64::from_le_bytes(last));
-        self.word(bytes.len() as u64);
-    }
-
-    fn finish(mut self) -> u64 {
-        self.word(0);
-        self.0 ^ (self.0 >> 32)
-    }
-}
-
 fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = Hash::new(VERSION);
+    let mut hash = Fingerprint::new(VERSION);
     hash.add(bytes);
     hash.finish()
 }
 
 #[cfg(test)]
 mod tests {
+    use maxsim_encode::StaticEncoder;
+
     use super::*;
 
     fn sample() -> Operand {
@@ -188,5 +156,6 @@ mod tests {
         assert_eq!(key, Key::new(encoder, &["a ship", "water"]));
         assert_ne!(key, Key::new(encoder, &["a ship", "watex"]));
         assert_ne!(key, Key::new(encoder, &["a shipw", "ater"]));
+        assert_ne!(key, Key::new(&encoder.clone().with_max_tokens(2), &["a ship", "water"]));
     }
 }

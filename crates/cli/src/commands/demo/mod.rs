@@ -10,7 +10,7 @@ use maxsim::{
     CorpusOptions, DType, DataBuf, Documents, Error, Op, Options, Retrieve, RetrieveOptions, SearchOptions,
     Tokens,
 };
-use maxsim_encode::{StaticEncoder, corpus::WORDNET};
+use maxsim_encode::{Encoder, StaticEncoder, corpus::WORDNET};
 use serde::Serialize;
 
 use super::plan::PlanInfo;
@@ -113,15 +113,15 @@ pub(crate) fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<Outcome> {
     let options =
         RetrieveOptions { scoring: Options::default().with_argmax(), ..RetrieveOptions::top_k(args.top_k) };
     let plan = engine.explain(&Op::Retrieve(Retrieve::new(q.clone(), corpus.documents(), options)))?;
-    let query_texts = token_texts(&args.query, &query);
+    let query_texts = token_texts(&args.query, &encoder.document_pieces(&args.query)?);
     let held = Documents::Tokens(tokens.clone());
-    let hit = |(rank, (id, score)): (usize, (u32, f32))| {
+    let hit = |(rank, (id, score)): (usize, (u32, f32))| -> anyhow::Result<Hit<'_>> {
         let gloss = glosses[id as usize];
-        let texts = token_texts(gloss, &encoder.encode_document(gloss));
+        let texts = token_texts(gloss, &encoder.document_pieces(gloss)?);
         let texts = Texts { query: Some(&query_texts), document: Some(&texts) };
         let winners = found.argmax.as_ref().map_or(&[][..], |argmax| argmax.pair(rank));
         let matches = matches((&q, 0), (&held, id as usize), winners, false, texts);
-        Hit { rank: rank + 1, id, word: words[id as usize], gloss, score, matches }
+        Ok(Hit { rank: rank + 1, id, word: words[id as usize], gloss, score, matches })
     };
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     let report = Report {
@@ -135,7 +135,7 @@ pub(crate) fn run(global: &Global, args: &DemoArgs) -> anyhow::Result<Outcome> {
             index: milliseconds(index),
             search: milliseconds(search),
         },
-        hits: found.hits(0).enumerate().map(hit).collect(),
+        hits: found.hits(0).enumerate().map(hit).collect::<anyhow::Result<_>>()?,
         plan: (&plan).into(),
     };
     let mut out = Out::stdout();

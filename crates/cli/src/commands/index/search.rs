@@ -3,21 +3,23 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use maxsim::plaid::{DocumentId, Filter, SearchHit};
 use maxsim::{PlaidOptions, Precision};
 use serde::Serialize;
 
 use super::opened::{JsonId, Opened};
-use crate::exit::Outcome;
-use crate::input::read_queries;
+use crate::exit::{Outcome, Usage};
+use crate::input::{encode_queries, read_queries};
+use crate::model::ModelArgs;
 use crate::output::{Out, Style, columns, pad};
 use crate::setup::{self, Global};
 
 /// Find the best documents of an index for each query
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("any queries").args(["queries", "query"]).required(true), after_help = "\
 Examples:
+  maxsim index search docs.plaid --query \"refund policy\" --model models/answerai-colbert-small-v1
   maxsim index search wiki.plaid --queries q.npy --top-k 10
   maxsim index search wiki.plaid --queries q.npy --top-k 10 --n-ivf-probe 16 --n-full-scores 8192 --json
   maxsim index search wiki.plaid --queries q.npy --exact
@@ -29,13 +31,18 @@ pub(crate) struct SearchArgs {
     #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
-    #[arg(long, value_name = "FILE[:TENSOR]")]
-    queries: String,
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
+    queries: Option<String>,
+    /// Query as text, encoded by what encoded the documents; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    query: Vec<String>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Offsets of packed queries [Nq + 1]
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query_lengths"])]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["query_lengths", "query"])]
     query_offsets: Option<String>,
     /// Lengths of padded queries [Nq]
-    #[arg(long, value_name = "FILE[:TENSOR]")]
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
     query_lengths: Option<String>,
     /// Results per query
     #[arg(long, default_value_t = 10, value_name = "K", value_parser = setup::positive())]
@@ -61,7 +68,7 @@ pub(crate) struct SearchArgs {
     /// How exact the last stage is
     #[arg(long, default_value = "default", value_name = "PRECISION", value_parser = setup::precision())]
     precision: Precision,
-    /// Take query vectors as they are instead of normalising them
+    /// Take query vectors as they are instead of normalising them, as is done with text
     #[arg(long)]
     no_normalize: bool,
     /// Also say which document token answers which query token
@@ -90,7 +97,17 @@ impl<'a> HitReport<'a> {
 /// Runs `maxsim index search`.
 pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine()?;
-    let queries = read_queries(&args.queries, args.query_offsets.as_deref(), args.query_lengths.as_deref())?;
+    let queries = match &args.queries {
+        Some(file) if args.model.is_given() => {
+            let problem = format!("--model encodes --query, and queries are the vectors in {file}");
+            return Err(Usage::new(problem).into());
+        }
+        Some(file) => read_queries(file, args.query_offsets.as_deref(), args.query_lengths.as_deref())?,
+        None => {
+            let texts: Vec<&str> = args.query.iter().map(String::as_str).collect();
+            encode_queries(&texts, &*args.model.load(None)?.queries)?.0.operand
+        }
+    };
     let index = Opened::read(&args.index)?;
     let filter = args.filter.as_deref().map(|filter| Filter::parse(filter, &[])).transpose()?;
     let options = PlaidOptions {
@@ -99,7 +116,8 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
         n_full_scores: args.n_full_scores,
         centroid_score_threshold: args.centroid_score_threshold,
         exact: args.exact,
-        normalize: !args.no_normalize,
+        // Text queries are as long as their tokens are important.
+        normalize: !args.no_normalize && args.queries.is_some(),
         explain: args.explain,
         precision: args.precision,
     };
