@@ -382,7 +382,7 @@ fn packed(vectors: Vec<f32>, offsets: Vec<u32>, dim: usize) -> Operand {
 }
 
 /// Documents of a text file (one per line, empty lines left out) or of a directory (one per file, in order of path).
-fn read_texts(path: &Path) -> anyhow::Result<Vec<Text>> {
+pub(crate) fn read_texts(path: &Path) -> anyhow::Result<Vec<Text>> {
     let name = path.display().to_string();
     let metadata = std::fs::metadata(path).map_err(|error| Error::io(&name, error))?;
     if !metadata.is_dir() {

@@ -150,6 +150,13 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Where a text came from and as much of the text as fits beside the `used` columns of a line.
+pub(crate) fn beside(text: &str, source: &str, used: usize, style: Style) -> String {
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let room = width().saturating_sub(used + columns(source) + 5).max(20);
+    format!("  {}  {}", style.dim(source), shorten(&flat, room))
+}
+
 /// A time in the unit that reads best.
 pub(crate) fn duration(time: Duration) -> String {
     let micros = time.as_secs_f64() * 1e6;

@@ -11,7 +11,7 @@ use super::score::{explain, lines};
 use crate::exit::Outcome;
 use crate::input::{Input, InputArgs, ScoringArgs};
 use crate::matches::Match;
-use crate::output::{Out, Style, pad, shorten, width};
+use crate::output::{Out, Style, beside, pad};
 use crate::setup::{self, Global};
 
 /// Find the best documents for each query
@@ -152,9 +152,7 @@ fn print(report: &Report<'_>, input: &Input, out: &mut Out) -> std::io::Result<(
             let id = style.hit(&pad(&hit.id.to_string(), id_width));
             let mut line = format!("{rank}  {:>9.4}  {id}", hit.score);
             if let (Some(source), Some(text)) = (hit.source, hit.text) {
-                let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                let room = width().saturating_sub(22 + id_width + source.chars().count()).max(20);
-                line += &format!("  {}  {}", style.dim(source), shorten(&flat, room));
+                line += &beside(text, source, 17 + id_width, style);
             }
             writeln!(out, "{}", line.trim_end())?;
             for line in hit.matches.iter().flat_map(|m| lines(m, style, 6)) {

@@ -6,6 +6,7 @@ mod errors;
 mod help;
 mod index;
 mod index_life;
+mod index_text;
 mod info;
 mod model;
 mod pipes;

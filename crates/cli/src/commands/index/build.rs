@@ -15,11 +15,12 @@ use crate::exit::Outcome;
 use crate::output::{self, Out, bytes, grouped};
 use crate::setup::{self, Global};
 
-/// Build an index of token vectors
+/// Build an index of token vectors, or of text
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   maxsim index build wiki.index --documents d.npy
+  maxsim index build docs.index --text docs/ --model lightonai/GTE-ModernColBERT-v1
   maxsim index build wiki.index --documents packed.npy --offsets cu_seqlens.npy --nbits 2 --metadata rows.jsonl
 
 Documents are gone through twice, in memory that does not grow with their number. A build that was killed goes on where it
@@ -87,7 +88,7 @@ pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> 
             points_per_centroid: args.points_per_centroid,
             seed: args.seed,
         },
-        source: args.documents.fingerprint()?,
+        source: args.documents.fingerprint(&documents)?,
         ..BuildOptions::default()
     };
     let bar = output::progress(documents.count(), "reading");

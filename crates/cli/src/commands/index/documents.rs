@@ -5,22 +5,38 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use clap::Args;
+use anyhow::Context;
+use clap::{ArgGroup, Args};
 use maxsim::plaid::{Batch, DocumentId, DocumentSource, IdKind, Row, Value};
-use maxsim::{Error, Result, Tokens};
+use maxsim::{Error, Result, Tokens, TokensBuf};
 use maxsim_formats::{NpyFile, read_npy};
+
+use super::texts::Texts;
+use crate::exit::Usage;
+use crate::model::ModelArgs;
+use crate::setup;
 
 /// Documents for an index.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("any documents").args(["documents", "text"]).required(true))]
 pub(super) struct DocumentArgs {
     /// Token vectors: .npy, [Nd, L, d], or [T, d] with --offsets. Read a few documents at a time
     #[arg(long, value_name = "FILE")]
-    documents: PathBuf,
+    documents: Option<PathBuf>,
+    /// Documents as text: a file with one per line, or a directory of .txt and .md files. Without --metadata, where a text
+    /// came from and the text itself are kept in the columns source and text
+    #[arg(long, value_name = "PATH")]
+    text: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Cut text documents after this many tokens [default: what the model says; the built-in encoder has no limit]
+    #[arg(long, value_name = "N", value_parser = setup::positive(), conflicts_with = "documents")]
+    max_tokens: Option<usize>,
     /// Offsets of packed documents [Nd + 1]: .npy
-    #[arg(long, value_name = "FILE", conflicts_with = "lengths")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lengths", "text"])]
     offsets: Option<PathBuf>,
     /// Lengths of padded documents [Nd]: .npy
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
     lengths: Option<PathBuf>,
     /// Ids, one per line [default: numbers, counted on]
     #[arg(long, value_name = "FILE")]
@@ -34,14 +50,21 @@ pub(super) struct DocumentArgs {
 const BATCH_TOKENS: usize = 1 << 15;
 /// Documents of a batch.
 const BATCH_DOCUMENTS: usize = 1 << 12;
+/// Texts of a batch: as many as the encoder can sort by length, few enough that a build shows that it goes on.
+const BATCH_TEXTS: usize = 256;
 
 /// The files behind [`DocumentArgs`].
 pub(super) struct Documents {
-    vectors: NpyFile,
-    rows: Rows,
+    content: Content,
     count: usize,
     ids: Option<(PathBuf, IdKind)>,
     metadata: Option<PathBuf>,
+}
+
+/// What documents are.
+enum Content {
+    Vectors(NpyFile, Rows),
+    Texts(Texts),
 }
 
 /// Which rows are whose.
@@ -52,8 +75,29 @@ enum Rows {
 
 impl DocumentArgs {
     /// Opens the files; ids are to be of `kind`.
-    pub(super) fn open(&self, kind: IdKind) -> Result<Documents> {
-        let vectors = NpyFile::open(&self.documents)?;
+    pub(super) fn open(&self, kind: IdKind) -> anyhow::Result<Documents> {
+        if self.ids.is_none() && kind == IdKind::Text {
+            return Err(Error::value("ids", "a file of texts, one per document", "none").into());
+        }
+        let (content, count) = match (&self.documents, &self.text) {
+            (_, Some(path)) => {
+                let encoder = self.model.load(self.max_tokens)?.documents;
+                let texts = Texts::open(path, encoder).context("--text")?;
+                let count = texts.count();
+                (Content::Texts(texts), count)
+            }
+            (Some(_), _) if self.model.is_given() => {
+                return Err(Usage::new("--model encodes --text, and documents are vectors").into());
+            }
+            (path, _) => self.vectors(path.as_deref().unwrap_or(Path::new("")))?,
+        };
+        let ids = self.ids.clone().map(|path| (path, kind));
+        Ok(Documents { content, count, ids, metadata: self.metadata.clone() })
+    }
+
+    /// Opens vectors, and says how many documents they are.
+    fn vectors(&self, path: &Path) -> Result<(Content, usize)> {
+        let vectors = NpyFile::open(path)?;
         let integers = |path: &PathBuf, argument| read_npy(path)?.to_u32(argument);
         let shape = vectors.shape().to_vec();
         let (rows, count) = match (&self.offsets, &shape[..]) {
@@ -84,23 +128,22 @@ impl DocumentArgs {
                 return Err(Error::shape("documents", expected, format!("{shape:?}")));
             }
         };
-        if self.ids.is_none() && kind == IdKind::Text {
-            return Err(Error::value("ids", "a file of texts, one per document", "none"));
-        }
-        let ids = self.ids.clone().map(|path| (path, kind));
-        Ok(Documents { vectors, rows, count, ids, metadata: self.metadata.clone() })
+        Ok((Content::Vectors(vectors, rows), count))
     }
 
-    /// Tells the files from others: names, lengths, times.
-    pub(super) fn fingerprint(&self) -> Result<String> {
+    /// Tells the files from others by names, lengths and times; texts, and what encodes them, by what they are.
+    pub(super) fn fingerprint(&self, documents: &Documents) -> Result<String> {
         let files = [
-            Some(&self.documents),
+            self.documents.as_ref(),
             self.offsets.as_ref(),
             self.lengths.as_ref(),
             self.ids.as_ref(),
             self.metadata.as_ref(),
         ];
-        let mut text = String::new();
+        let mut text = match &documents.content {
+            Content::Vectors(..) => String::new(),
+            Content::Texts(texts) => format!("texts {:016x}\n", texts.fingerprint()),
+        };
         for path in files {
             let Some(path) = path else {
                 text += "-\n";
@@ -122,23 +165,19 @@ impl Documents {
         self.count
     }
 
-    fn dim(&self) -> usize {
-        self.vectors.shape().last().copied().unwrap_or(0)
-    }
-
-    /// Slots of tokens of a document.
-    fn extent(&self, document: usize) -> usize {
-        match &self.rows {
-            Rows::Packed(offsets) => (offsets[document + 1] - offsets[document]) as usize,
-            Rows::Padded { len, .. } => *len,
-        }
-    }
-
     /// Documents from `first` that make a batch.
     fn batch(&self, first: usize) -> usize {
+        let extent = |document: usize| match &self.content {
+            Content::Vectors(_, Rows::Packed(offsets)) => {
+                (offsets[document + 1] - offsets[document]) as usize
+            }
+            Content::Vectors(_, Rows::Padded { len, .. }) => *len,
+            // Not known before they are encoded.
+            Content::Texts(_) => BATCH_TOKENS / BATCH_TEXTS,
+        };
         let (mut end, mut tokens) = (first, 0);
         while end < self.count && end - first < BATCH_DOCUMENTS {
-            tokens += self.extent(end);
+            tokens += extent(end);
             if tokens > BATCH_TOKENS && end > first {
                 break;
             }
@@ -147,25 +186,33 @@ impl Documents {
         end
     }
 
-    fn read(&self, first: usize, end: usize, lines: &mut Sides) -> Result<Batch> {
-        let dim = self.dim();
-        let count = end - first;
-        let documents = match &self.rows {
+    fn tokens(&self, first: usize, end: usize) -> Result<TokensBuf> {
+        let (vectors, rows) = match &self.content {
+            Content::Texts(texts) => return texts.tokens(first, end),
+            Content::Vectors(vectors, rows) => (vectors, rows),
+        };
+        let dim = vectors.shape().last().copied().unwrap_or(0);
+        match rows {
             Rows::Packed(offsets) => {
                 let offsets = &offsets[first..=end];
-                let array = self.vectors.rows(offsets[0] as usize..offsets[count] as usize)?;
+                let array = vectors.rows(offsets[0] as usize..offsets[end - first] as usize)?;
                 let offsets: Vec<u32> = offsets.iter().map(|o| o - offsets[0]).collect();
-                Tokens::packed(array.into_vectors("documents")?.as_ref(), dim, &offsets[..])?.to_buf()
+                Ok(Tokens::packed(array.into_vectors("documents")?.as_ref(), dim, &offsets[..])?.to_buf())
             }
             Rows::Padded { len, lengths } => {
-                let data = self.vectors.rows(first..end)?.into_vectors("documents")?;
-                let tokens = Tokens::padded(data.as_ref(), &[count, *len, dim])?;
+                let data = vectors.rows(first..end)?.into_vectors("documents")?;
+                let tokens = Tokens::padded(data.as_ref(), &[end - first, *len, dim])?;
                 match lengths {
-                    Some(lengths) => tokens.with_lengths(&lengths[first..end])?.to_buf(),
-                    None => tokens.to_buf(),
+                    Some(lengths) => Ok(tokens.with_lengths(&lengths[first..end])?.to_buf()),
+                    None => Ok(tokens.to_buf()),
                 }
             }
-        };
+        }
+    }
+
+    fn read(&self, first: usize, end: usize, lines: &mut Sides) -> Result<Batch> {
+        let count = end - first;
+        let documents = self.tokens(first, end)?;
         let ids = lines.ids.as_mut().map(|(lines, kind)| {
             (0..count).map(|_| lines.next(self.count).and_then(|line| id(&line, *kind, lines))).collect()
         });
@@ -176,7 +223,12 @@ impl Documents {
             lines.ids.as_mut().map_or(Ok(()), |(lines, _)| lines.end(self.count))?;
             lines.metadata.as_mut().map_or(Ok(()), |lines| lines.end(self.count))?;
         }
-        Ok(Batch { documents, ids: ids.transpose()?, metadata: rows.transpose()?.unwrap_or_default() })
+        let metadata = match (rows.transpose()?, &self.content) {
+            (Some(rows), _) => rows,
+            (None, Content::Texts(texts)) => (first..end).map(|document| texts.row(document)).collect(),
+            (None, Content::Vectors(..)) => Vec::new(),
+        };
+        Ok(Batch { documents, ids: ids.transpose()?, metadata })
     }
 }
 

@@ -11,6 +11,7 @@ mod info;
 mod opened;
 mod pack;
 mod search;
+mod texts;
 mod verify;
 
 use clap::{Args, Subcommand};

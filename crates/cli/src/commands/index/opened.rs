@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use maxsim::plaid::exchange::Directory;
 use maxsim::plaid::{
-    Bitmap, DocumentId, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment, Selection,
+    Bitmap, DocumentId, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment, Selection, Value,
 };
 use maxsim::{Engine, Error, PlaidOptions, Tokens};
 use serde::{Serialize, Serializer};
 
+use super::texts::{SOURCE, TEXT};
 use crate::exit::Usage;
 
 /// Tokens of a segment that is read from a foreign directory.
@@ -58,6 +59,19 @@ impl Opened {
             Self::Own(index) => index.segments().collect(),
             Self::Foreign(foreign) => foreign.segments.iter().collect(),
         }
+    }
+
+    /// The text of a document and where it came from, if the index was built from text.
+    pub(super) fn text(&self, id: &DocumentId) -> Option<(String, String)> {
+        let Self::Own(index) = self else { return None };
+        let row = index.metadata(id)?;
+        let column = |wanted: &str| {
+            row.iter().find_map(|(name, value)| match value {
+                Value::Text(text) if name == wanted => Some(text.clone()),
+                _ => None,
+            })
+        };
+        Some((column(TEXT)?, column(SOURCE).unwrap_or_default()))
     }
 
     /// Documents that are not deleted; `None`: all.

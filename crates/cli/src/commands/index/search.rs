@@ -12,7 +12,7 @@ use super::opened::{JsonId, Opened};
 use crate::exit::{Outcome, Usage};
 use crate::input::{encode_queries, read_queries};
 use crate::model::ModelArgs;
-use crate::output::{Out, Style, columns, pad};
+use crate::output::{Out, Style, beside, columns, pad};
 use crate::setup::{self, Global};
 
 /// Find the best documents of an index for each query
@@ -25,7 +25,7 @@ Examples:
   maxsim index search wiki.plaid --queries q.npy --exact
 
 With --json one list per query of {id, score} objects, best first; with --explain a hit also has winners, the document
-token that answered each query token (-1: none).")]
+token that answered each query token (-1: none). Of an index built from text, a hit also has text and source.")]
 pub(crate) struct SearchArgs {
     /// The index, a directory or one file; directories of fast-plaid and next-plaid are read as they are
     #[arg(value_name = "INDEX")]
@@ -85,12 +85,17 @@ struct HitReport<'a> {
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     winners: Option<&'a [i32]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
 }
 
 impl<'a> HitReport<'a> {
-    fn new(hit: &'a SearchHit, explain: bool) -> Self {
+    fn new(hit: &'a SearchHit, index: &Opened, explain: bool) -> Self {
         let winners = explain.then_some(&hit.winners[..]);
-        Self { id: JsonId(&hit.id), score: hit.score, winners }
+        let (text, source) = index.text(&hit.id).unzip();
+        Self { id: JsonId(&hit.id), score: hit.score, winners, text, source }
     }
 }
 
@@ -127,24 +132,29 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
     if args.json {
         let lists: Vec<Vec<HitReport<'_>>> = found
             .iter()
-            .map(|hits| hits.iter().map(|hit| HitReport::new(hit, args.explain)).collect())
+            .map(|hits| hits.iter().map(|hit| HitReport::new(hit, &index, args.explain)).collect())
             .collect();
         out.json(&lists)?;
     } else {
-        print(&found, &mut out)?;
+        print(&found, &index, args, &mut out)?;
     }
     Ok(Outcome::Success)
 }
 
-fn print(found: &[Vec<SearchHit>], out: &mut Out) -> std::io::Result<()> {
+fn print(found: &[Vec<SearchHit>], index: &Opened, args: &SearchArgs, out: &mut Out) -> std::io::Result<()> {
     let style = Style::stdout();
     for (query, hits) in found.iter().enumerate() {
-        writeln!(out, "{}", style.strong(&format!("query {query}")))?;
+        let name = args.query.get(query).cloned().unwrap_or_else(|| format!("query {query}"));
+        writeln!(out, "{}", style.strong(&name))?;
         let ids: Vec<String> = hits.iter().map(|hit| text(&hit.id)).collect();
         let width = ids.iter().map(|id| columns(id)).max().unwrap_or(0);
         for (rank, (hit, id)) in hits.iter().zip(ids).enumerate() {
             let place = style.dim(&format!("{:>4}", rank + 1));
-            writeln!(out, "{place}  {:>9.4}  {}", hit.score, style.hit(&pad(&id, width)))?;
+            let mut line = format!("{place}  {:>9.4}  {}", hit.score, style.hit(&pad(&id, width)));
+            if let Some((text, source)) = index.text(&hit.id) {
+                line += &beside(&text, &source, 17 + width, style);
+            }
+            writeln!(out, "{}", line.trim_end())?;
             if !hit.winners.is_empty() {
                 let winners: Vec<String> = hit.winners.iter().map(i32::to_string).collect();
                 writeln!(out, "      {}", style.dim(&format!("tokens {}", winners.join(" "))))?;
