@@ -178,6 +178,9 @@ impl EngineBuilder {
     /// A GPU that is one, if there is any.
     #[cfg(feature = "wgpu")]
     async fn hardware(&self) -> Option<Arc<dyn Backend>> {
+        if !may_have_gpu() {
+            return None;
+        }
         let real = maxsim_wgpu::adapters().await.iter().any(|adapter| !adapter.is_software());
         if !real {
             return None;
@@ -214,6 +217,14 @@ impl EngineBuilder {
     fn cpu(&self) -> Result<Arc<dyn Backend>> {
         Err(Error::Unsupported { what: "backend cpu".into(), hint: "build with the feature `cpu`".into() })
     }
+}
+
+/// Whether it is worth asking graphics drivers for a GPU: they take a while to load, and some print to stderr on servers.
+/// On Linux every GPU has a device node.
+#[cfg(feature = "wgpu")]
+fn may_have_gpu() -> bool {
+    let nodes = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/mali0", "/dev/kgsl-3d0"];
+    !cfg!(target_os = "linux") || nodes.iter().any(|node| std::path::Path::new(node).exists())
 }
 
 fn setting(name: &str) -> Option<String> {
