@@ -2,7 +2,7 @@
 //!
 //! Both store `.npy` and `.json` files that differ in a few element types. [`Directory`] reads what any of their versions
 //! wrote: chunk files (fast-plaid up to 1.6, next-plaid) or merged ones (fast-plaid from 1.7 on), tables in half or single
-//! precision, data at any alignment. [`write`] writes chunk files in the types both accept. Documents are numbered by their
+//! precision, data at any alignment. [`write()`] writes chunk files in the types both accept. Documents are numbered by their
 //! position; there are no other ids.
 //!
 //! Not read: `ivf.npy` (inverted lists are made of the codes, of which they are a function; [`Directory::verify`] compares),
