@@ -1,0 +1,135 @@
+/** What the page and its worker say to each other. Everything here is plain data. */
+
+export type Backend = "wgpu" | "cpu";
+
+/** What can be searched: the glosses that come with the page, or the visitor's files. */
+export type CollectionName = "glosses" | "files";
+
+/** Where a query token found its best match in a document. */
+export interface Match {
+  /** Query token. */
+  readonly query: number;
+  /** Document token. */
+  readonly token: number;
+  /** Where that token stands in the document's text, as `String.prototype.slice` counts; empty for special tokens. */
+  readonly start: number;
+  readonly end: number;
+  /** What the pair adds to the score. */
+  readonly similarity: number;
+}
+
+export interface Hit {
+  /** Position in the collection. */
+  readonly document: number;
+  readonly title: string;
+  /** Where in a file it stands. */
+  readonly place: string;
+  readonly text: string;
+  readonly score: number;
+  /** One per query token that has a match, in the order of the query. */
+  readonly matches: readonly Match[];
+}
+
+export interface Answer {
+  readonly collection: CollectionName;
+  /** Counts changes of what is searched with what: similarities can be asked for while it is the same. */
+  readonly version: number;
+  readonly query: string;
+  /** Query tokens as the query spells them. */
+  readonly tokens: readonly string[];
+  readonly hits: readonly Hit[];
+  /** Documents that were compared with the query, and their tokens. */
+  readonly documents: number;
+  readonly documentTokens: number;
+  readonly encodeMs: number;
+  readonly searchMs: number;
+  readonly backend: Backend;
+}
+
+/** Similarity of every query token with every token of one document. */
+export interface Similarities {
+  readonly rows: readonly string[];
+  readonly columns: readonly string[];
+  /** `[rows, columns]` */
+  readonly values: Float32Array;
+  /** `[rows]`: the best column of every row. */
+  readonly winners: Int32Array;
+}
+
+/** How far something is. `fraction` is undefined where nobody knows. */
+export interface Progress {
+  readonly what: string;
+  readonly fraction: number | undefined;
+}
+
+export interface EngineFacts {
+  readonly backend: Backend;
+  readonly device: string;
+  readonly level: string;
+  readonly threads: number;
+}
+
+export interface EncoderFacts {
+  readonly name: string;
+  readonly dim: number;
+}
+
+/** Facts about what is running. */
+export interface State {
+  readonly engine: EngineFacts;
+  /** Why the page cannot use WebGPU here; undefined if it can. */
+  readonly noWebgpu: string | undefined;
+  readonly encoder: EncoderFacts;
+  readonly version: number;
+  readonly glosses: number;
+  readonly files: readonly OwnFile[];
+  /** Whether files outlive the page. */
+  readonly kept: boolean;
+}
+
+export interface OwnFile {
+  readonly id: string;
+  readonly name: string;
+  readonly bytes: number;
+  readonly encoding: string;
+  readonly passages: number;
+}
+
+/** What became of a file that was added. */
+export interface Added {
+  readonly name: string;
+  /** Why it was refused. */
+  readonly problem?: string;
+  /** What the visitor should know although it was not refused. */
+  readonly note?: string;
+}
+
+/** A line of the device panel. */
+export interface Fact {
+  readonly name: string;
+  readonly value: string;
+}
+
+export interface FactGroup {
+  readonly title: string;
+  readonly facts: readonly Fact[];
+}
+
+export type Runner = "WebGPU" | "CPU, SIMD" | "CPU, no SIMD" | "Plain JavaScript";
+
+/** A measurement of one runner over the first `documents` glosses. */
+export interface Measured {
+  readonly runner: Runner;
+  readonly documents: number;
+  /** Median of `runs`. */
+  readonly ms: number;
+  readonly runs: number;
+  readonly gflops: number;
+}
+
+export interface BenchmarkEvents {
+  /** What is being measured. */
+  readonly running?: string;
+  readonly measured?: Measured;
+  readonly unavailable?: { readonly runner: Runner; readonly why: string };
+}
