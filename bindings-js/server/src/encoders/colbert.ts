@@ -2,10 +2,10 @@
  * How ColBERT models want their texts laid out, and how their folders say so, in the format of PyLate
  * (https://lightonai.github.io/pylate): prefixes behind the first special token, queries filled up with mask tokens,
  * punctuation of documents left out after encoding, a projection in `1_Dense`.
+ *
+ * Nothing here knows where it runs: the demo site uses it in browsers.
  */
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { MaxSimError } from "@maxsim/node";
+import { MaxSimError } from "@maxsim/api";
 import type { Tokenizer } from "@huggingface/tokenizers";
 import { elements, parseSafetensors, type TensorView } from "../vectors/safetensors.js";
 import type { TextKind } from "./encoder.js";
@@ -28,7 +28,8 @@ export interface Projection {
   readonly hidden: number;
 }
 
-interface PyLateConfig {
+/** `config_sentence_transformers.json`, as far as it matters here. */
+export interface PyLateConfig {
   query_prefix?: string;
   document_prefix?: string;
   query_length?: number;
@@ -56,9 +57,8 @@ export class Layout {
   readonly #tail: readonly number[];
 
   /** @throws {MaxSimError} `ERR_FORMAT` for a configuration that does not fit the vocabulary. */
-  constructor(tokenizer: Tokenizer, folder: string) {
+  constructor(tokenizer: Tokenizer, config: PyLateConfig | undefined) {
     this.#tokenizer = tokenizer;
-    const config = readJson<PyLateConfig>(join(folder, "config_sentence_transformers.json"));
     this.#config = config ?? {};
     const token = (...spellings: string[]): number => {
       const id = spellings.map((spelling) => tokenizer.token_to_id(spelling)).find((found) => found !== undefined);
@@ -78,6 +78,11 @@ export class Layout {
     const differs = empty.findIndex((id, i) => id !== some[i]);
     this.#head = empty.slice(0, differs < 0 ? empty.length : differs);
     this.#tail = empty.slice(this.#head.length);
+  }
+
+  /** The vocabulary's spelling of a token. */
+  token(id: number): string {
+    return this.#tokenizer.id_to_token(id) ?? "";
   }
 
   /** `text` as the model takes it. */
@@ -103,19 +108,16 @@ export class Layout {
 }
 
 /**
- * The projection of `folder`, from `1_Dense`; `undefined` if the model has none.
+ * The projection in `weights`, the bytes of `file`; `config` is that of `1_Dense`.
  *
  * @throws {MaxSimError} `ERR_UNSUPPORTED` for an activation, `ERR_FORMAT` for arrays that are not as expected.
  */
-export function readProjection(folder: string): Projection | undefined {
-  const dense = join(folder, "1_Dense");
-  if (!existsSync(dense)) return undefined;
-  const activation = readJson<{ activation_function?: string }>(join(dense, "config.json"))?.activation_function;
+export function parseProjection(file: string, weights: Uint8Array, config: { activation_function?: string } | undefined): Projection {
+  const activation = config?.activation_function;
   if (activation !== undefined && !activation.endsWith("Identity")) {
     throw new MaxSimError("ERR_UNSUPPORTED", `1_Dense/config.json: expected no activation, got ${activation}`);
   }
-  const file = join(dense, "model.safetensors");
-  const tensors = readTensors(file);
+  const tensors = readTensors(file, weights);
   const read = (name: string, rank: number): { data: Float32Array; shape: readonly number[] } | undefined => {
     const tensor = tensors.get(name);
     if (tensor && (tensor.dtype !== "F32" || tensor.shape.length !== rank)) {
@@ -131,10 +133,9 @@ export function readProjection(folder: string): Projection | undefined {
   return { weight: weight.data, bias, dim, hidden };
 }
 
-function readTensors(file: string): Map<string, TensorView> {
-  if (!existsSync(file)) throw new MaxSimError("ERR_IO", `${file}: expected the weights of the projection, got none`);
+function readTensors(file: string, bytes: Uint8Array): Map<string, TensorView> {
   try {
-    return parseSafetensors(readFileSync(file));
+    return parseSafetensors(bytes);
   } catch (cause) {
     throw new MaxSimError("ERR_FORMAT", `${file}: ${(cause as Error).message}`, {}, { cause });
   }
@@ -156,14 +157,4 @@ export function project(hidden: Float32Array, projection: Projection | undefined
   for (const x of out) square += x * x;
   const scale = 1 / Math.max(Math.sqrt(square), 1e-6);
   for (let i = 0; i < out.length; i++) out[i]! *= scale;
-}
-
-/** The JSON file, or `undefined` if there is none. */
-export function readJson<T>(file: string): T | undefined {
-  if (!existsSync(file)) return undefined;
-  try {
-    return JSON.parse(readFileSync(file, "utf8")) as T;
-  } catch (cause) {
-    throw new MaxSimError("ERR_FORMAT", `${file}: ${(cause as Error).message}`, {}, { cause });
-  }
 }
