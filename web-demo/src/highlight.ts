@@ -3,34 +3,46 @@ import type { Hit, Match } from "./protocol.ts";
 
 export interface Piece {
   readonly text: string;
-  /** What it adds to the score, relative to the strongest match; 0 if nothing matches it. */
+  /** How strong its best match is, from 0 (nothing matches it) to 1. */
   readonly strength: number;
   readonly matches: readonly Match[];
 }
 
-/** Matches weaker than this share of the strongest are not shown: every token matches something. */
+/** Matches weaker than this are not shown: every token matches something. */
 const FAINT = 0.12;
 
-/** The text in pieces. `strongest` is the similarity that counts as 1. */
-export function pieces({ text, matches }: Pick<Hit, "text" | "matches">, strongest: number): Piece[] {
+/** How strong a match is among those of an answer, from 0 to 1. */
+export type Scale = (match: Match) => number;
+
+/** Models differ: with some the weakest match has a similarity of 0, with others of 0.6. */
+export function scale(hits: readonly Hit[]): Scale {
+  const all = hits.flatMap(({ matches }) => matches.map(({ similarity }) => similarity));
+  const [least, most] = [Math.max(0, Math.min(...all)), Math.max(...all)];
+  return ({ start, end, similarity }) => {
+    if (end <= start || similarity <= 0) return 0;
+    const strength = most > least ? (similarity - least) / (most - least) : 1;
+    return strength < FAINT ? 0 : strength;
+  };
+}
+
+/** The text in pieces. */
+export function pieces({ text, matches }: Pick<Hit, "text" | "matches">, strengthOf: Scale): Piece[] {
   const at = new Map<number, Match[]>();
-  for (const match of matches) {
-    if (match.end <= match.start || match.similarity < FAINT * strongest) continue;
-    at.set(match.start, [...(at.get(match.start) ?? []), match]);
-  }
+  for (const match of matches) if (strengthOf(match) > 0) at.set(match.start, [...(at.get(match.start) ?? []), match]);
   const found: Piece[] = [];
   let position = 0;
+  const plain = (end: number): void => {
+    if (end > position) found.push({ text: text.slice(position, end), strength: 0, matches: [] });
+  };
   for (const [start, here] of [...at].sort(([a], [b]) => a - b)) {
     if (start < position) continue;
-    if (start > position) found.push({ text: text.slice(position, start), strength: 0, matches: [] });
-    const strength = Math.min(1, here.reduce((sum, { similarity }) => sum + similarity, 0) / strongest);
-    found.push({ text: text.slice(start, here[0]!.end), strength, matches: here });
+    plain(start);
     position = here[0]!.end;
+    found.push({ text: text.slice(start, position), strength: Math.max(...here.map(strengthOf)), matches: here });
   }
-  if (position < text.length) found.push({ text: text.slice(position), strength: 0, matches: [] });
+  plain(text.length);
   return found;
 }
 
-/** The largest similarity in any of the hits. */
-export const strongest = (hits: readonly Hit[]): number =>
-  Math.max(1e-6, ...hits.flatMap(({ matches }) => matches.map(({ similarity }) => similarity)));
+/** Whether a token is one of the model's own, such as `[MASK]`. */
+export const isSpecial = (token: string): boolean => /^(\[.+\]|<.+>)$/.test(token);

@@ -38,12 +38,15 @@ export interface Answer {
   /** Query tokens as the query spells them. */
   readonly tokens: readonly string[];
   readonly hits: readonly Hit[];
-  /** Documents that were compared with the query, and their tokens. */
+  /** Documents that were searched, and tokens that were compared with the query. */
   readonly documents: number;
   readonly documentTokens: number;
   readonly encodeMs: number;
   readonly searchMs: number;
   readonly backend: Backend;
+  /** The model that ranked the best `candidates` of the first stage anew, if one did. */
+  readonly model?: string;
+  readonly candidates?: number;
 }
 
 /** Similarity of every query token with every token of one document. */
@@ -69,17 +72,15 @@ export interface EngineFacts {
   readonly threads: number;
 }
 
-export interface EncoderFacts {
-  readonly name: string;
-  readonly dim: number;
-}
-
 /** Facts about what is running. */
 export interface State {
   readonly engine: EngineFacts;
   /** Why the page cannot use WebGPU here; undefined if it can. */
   readonly noWebgpu: string | undefined;
-  readonly encoder: EncoderFacts;
+  /** Name of the encoder of the first stage. */
+  readonly encoder: string;
+  /** Name of the model of the second, if there is one. */
+  readonly model: string | undefined;
   readonly version: number;
   readonly glosses: number;
   readonly files: readonly OwnFile[];
@@ -133,3 +134,6 @@ export interface BenchmarkEvents {
   readonly measured?: Measured;
   readonly unavailable?: { readonly runner: Runner; readonly why: string };
 }
+
+/** Where a model comes from: an address of a folder, or the files of a local one. */
+export type ModelSource = { readonly url: string } | { readonly files: readonly File[] };

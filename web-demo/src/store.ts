@@ -1,7 +1,7 @@
 /** What the page shows, and what happens when the visitor does something. */
 import { effect, signal } from "@preact/signals";
 import { proxy, wrap, type Remote } from "comlink";
-import type { Answer, Backend, CollectionName, Progress, State } from "./protocol.ts";
+import type { Answer, Backend, CollectionName, ModelSource, Progress, State } from "./protocol.ts";
 import type { Library } from "./worker/library.ts";
 
 /** Where everything is computed. */
@@ -35,6 +35,8 @@ export const notices = signal<readonly Notice[]>([]);
 export const query = signal(parameters.get("q") ?? FIRST_QUERY);
 export const collection = signal<CollectionName>("glosses");
 export const answer = signal<Answer>();
+/** Whether a model is at work on what is shown. */
+export const reranking = signal(false);
 /** The backend that is being started. */
 export const switching = signal<Backend>();
 
@@ -125,6 +127,8 @@ export function addFiles(files: readonly File[]): Promise<void> {
 }
 
 export const removeFile = (id: string): Promise<void> => change(() => library.removeFile(id));
+export const loadModel = (source: ModelSource): Promise<void> => change(() => library.loadModel(source, report), true);
+export const unloadModel = (): Promise<void> => change(() => library.unloadModel());
 export const cancel = (): void => void library.cancel();
 
 // Searches as one types: one at a time, and the latest next.
@@ -140,13 +144,28 @@ async function search(): Promise<void> {
   try {
     do {
       again = false;
-      answer.value = await library.search(collection.value, query.value.trim(), TOP_K);
+      const [where, what] = [collection.value, query.value.trim()];
+      answer.value = await library.search(where, what, TOP_K);
+      if (!again && state.value?.model !== undefined) void rerank(where, what);
     } while (again);
   } catch (error) {
     notify("problem", `The search failed: ${(error as Error).message}`);
   } finally {
     searching = false;
   }
+}
+
+/** What the model says comes when it is ready, if it is still asked for. */
+async function rerank(where: CollectionName, what: string): Promise<void> {
+  reranking.value = true;
+  const wanted = (): boolean => where === collection.value && what === query.value.trim();
+  try {
+    const better = await library.rerank(where, what, TOP_K);
+    if (better && wanted()) answer.value = better;
+  } catch (error) {
+    notify("problem", `The model failed: ${(error as Error).message}`);
+  }
+  if (wanted()) reranking.value = false;
 }
 
 effect(() => {

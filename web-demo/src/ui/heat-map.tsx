@@ -11,11 +11,12 @@ export function HeatMap({ found, hit }: { found: Answer; hit: Hit }): JSX.Elemen
   const [map, setMap] = useState<Similarities>();
   useEffect(() => {
     let wanted = true;
-    void library.similarities(found.version, found.collection, found.query, hit.document).then((similarities) => {
+    const { version, collection, query, model } = found;
+    void library.similarities({ version, collection, query, model }, hit.document).then((similarities) => {
       if (wanted && similarities) setMap(similarities);
     });
     return () => void (wanted = false);
-  }, [found.version, found.query, hit.document]);
+  }, [found, hit.document]);
   // As high as it will be.
   if (!map) return <div class="heat-map" style={{ height: `${7.5 + 1.9 * found.tokens.length}rem` }} />;
   const { rows, columns, values, winners } = map;

@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { pieces, strongest } from "../highlight.ts";
+import { isSpecial, pieces, scale, type Scale } from "../highlight.ts";
 import type { Answer, Hit } from "../protocol.ts";
 import { answer, collection, query, state } from "../store.ts";
 import { HeatMap } from "./heat-map.tsx";
@@ -12,25 +12,25 @@ export function Results(): JSX.Element {
   // While the other collection is being searched, what is there stays.
   if (!found) return <Waiting />;
   if (found.hits.length === 0) return <Nothing found={found} />;
-  const top = strongest(found.hits);
+  const strengthOf = scale(found.hits);
   return (
     <>
       <Announcement found={found} />
       <ol class="results" aria-label="Results">
         {found.hits.map((hit, i) => (
-          <Result key={`${found.collection}-${hit.document}`} hit={hit} rank={i} found={found} top={top} />
+          <Result key={`${found.collection}-${hit.document}`} hit={hit} rank={i} found={found} strengthOf={strengthOf} />
         ))}
       </ol>
     </>
   );
 }
 
-function Result({ hit, rank, found, top }: { hit: Hit; rank: number; found: Answer; top: number }): JSX.Element {
+function Result({ hit, rank, found, strengthOf }: { hit: Hit; rank: number; found: Answer; strengthOf: Scale }): JSX.Element {
   const [open, setOpen] = useState(false);
   const [pointed, setPointed] = useState<number>();
   const best = found.hits[0]!.score;
   const reasons = hit.matches
-    .filter(({ end, start, similarity }) => end > start && similarity >= 0.12 * top)
+    .filter((match) => strengthOf(match) > 0 && !isSpecial(found.tokens[match.query]!))
     .sort((a, b) => b.similarity - a.similarity)
     .slice(0, 6);
   const panel = `why-${rank}`;
@@ -44,7 +44,7 @@ function Result({ hit, rank, found, top }: { hit: Hit; rank: number; found: Answ
         </span>
       </div>
       <p class="text">
-        {pieces(hit, top).map((piece, i) =>
+        {pieces(hit, strengthOf).map((piece, i) =>
           piece.matches.length === 0 ? piece.text : (
             <mark key={i} style={{ "--strength": piece.strength.toFixed(2) }} data-pointed={piece.matches.some((match) => match.query === pointed)}
               title={piece.matches.map((match) => `${found.tokens[match.query]}: ${match.similarity.toFixed(2)}`).join(", ")}>
@@ -86,7 +86,7 @@ function Nothing({ found }: { found: Answer }): JSX.Element {
   const why =
     found.documents === 0 ? "There is nothing to search yet: add text files."
     : query.value.trim() === "" ? "Describe what you are looking for."
-    : `No word of “${found.query}” is known to the encoder “${state.value?.encoder.name}”.`;
+    : `No word of “${found.query}” is known to the encoder “${state.value?.encoder}”.`;
   return <div class="results nothing"><p role="status">{why}</p></div>;
 }
 

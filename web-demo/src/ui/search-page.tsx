@@ -1,8 +1,9 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { CollectionName } from "../protocol.ts";
-import { answer, collection, query, state } from "../store.ts";
+import { answer, collection, query, reranking, state } from "../store.ts";
 import { Files } from "./files.tsx";
+import { Model } from "./model.tsx";
 import { Results } from "./results.tsx";
 
 const EXAMPLES = ["someone who repairs shoes", "fear of closed spaces", "a place where ships are built", "sweet food made by bees"];
@@ -35,6 +36,7 @@ export function SearchPage(): JSX.Element {
             </label>
           ))}
         </fieldset>
+        <Model />
       </div>
       {collection.value === "files" && <Files />}
       <Status />
@@ -78,12 +80,25 @@ function Status(): JSX.Element {
   if (!found || !now) return <p class="status">&nbsp;</p>;
   return (
     <p class="status" data-testid="status">
-      <span>
-        {found.documents.toLocaleString("en")} texts, {found.documentTokens.toLocaleString("en")} tokens compared in{" "}
-        <strong data-testid="search-ms">{ms(found.searchMs)} ms</strong>
-      </span>
-      <span>query encoded in {ms(found.encodeMs)} ms</span>
+      {found.model === undefined ? (
+        <>
+          <span>
+            {found.documents.toLocaleString("en")} texts, {found.documentTokens.toLocaleString("en")} tokens compared in{" "}
+            <strong>{ms(found.searchMs)} ms</strong>
+          </span>
+          <span>query encoded in {ms(found.encodeMs)} ms</span>
+        </>
+      ) : (
+        <>
+          <span>
+            the best {found.candidates} of {found.documents.toLocaleString("en")} texts ranked by {found.model} in{" "}
+            <strong>{ms(found.searchMs)} ms</strong>
+          </span>
+          <span>encoded in {ms(found.encodeMs)} ms</span>
+        </>
+      )}
       <span data-testid="engine">{found.backend === "wgpu" ? "WebGPU" : "CPU"} · {now.engine.device}</span>
+      {reranking.value && <span>{now.model} is reading …</span>}
     </p>
   );
 }

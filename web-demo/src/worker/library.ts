@@ -1,7 +1,7 @@
 /** Everything that computes: the page calls this on its worker, and never waits for more than a message. */
 import { createEngine, MaxSimError, type Engine } from "@maxsim/web";
 import type {
-  Added, Answer, Backend, BenchmarkEvents, CollectionName, FactGroup, OwnFile, Progress, Similarities, State,
+  Added, Answer, Backend, BenchmarkEvents, CollectionName, FactGroup, ModelSource, OwnFile, Progress, Similarities, State,
 } from "../protocol.ts";
 import { describe, requestAdapter } from "./adapter.ts";
 import { benchmark } from "./benchmark.ts";
@@ -11,45 +11,53 @@ import { deviceFacts } from "./device.ts";
 import type { Encoder } from "./encoders/encoder.ts";
 import { staticEncoder } from "./encoders/static.ts";
 import { glosses } from "./glosses.ts";
+import { similarities } from "./matches.ts";
 import { passages } from "./passages.ts";
+import { Reranker } from "./reranker.ts";
 import { Store, type About } from "./store.ts";
 import { concat, encodeAll, parse, serialize, type TokenTable } from "./tokens.ts";
 
-/** Characters of all files together. */
+/** Bytes of all files together. */
 const MAX_TEXT = 10 * 1024 * 1024;
+
+/** Documents that the first stage hands to the second. */
+const CANDIDATES = 100;
 
 /** Texts that are encoded and kept together: the glosses, or one file. */
 interface Source {
   readonly id: string;
   readonly documents: readonly Document[];
-  tokens: TokenTable;
+  readonly tokens: TokenTable;
 }
 
 interface FileSource extends Source {
   readonly about: OwnFile;
 }
 
-type Report = (progress: Progress) => void;
-
 /** What searches use. It is replaced as a whole, so that a search sees parts that belong together. */
 interface Now {
   readonly engine: Engine;
-  readonly encoder: Encoder;
   readonly collections: Readonly<Record<CollectionName, Collection>>;
+  /** The second stage, if the visitor brought a model for it. */
+  readonly reranker: Reranker | undefined;
   readonly version: number;
 }
 
+type Report = (progress: Progress) => void;
+
 export class Library {
   #now!: Now;
+  #encoder!: Encoder;
   #store: Store | undefined;
   /** Name of the GPU, if there is one. */
   #gpu: string | undefined;
   #noWebgpu: string | undefined;
   #glosses!: Source;
-  #files: FileSource[] = [];
-  /** What changes engine, encoder or files happens one after the other. Searches do not wait for it. */
+  #files: readonly FileSource[] = [];
+  /** What changes engine, files or model happens one after the other. Searches do not wait for it. */
   #changes: Promise<unknown> = Promise.resolve();
   #stopping: AbortController | undefined;
+  #reranking: AbortController | undefined;
 
   /** Gets everything ready. Undefined: WebGPU where there is a GPU for it, else the CPU, which beats GPUs in software. */
   async start(wanted: Backend | undefined, report: Report): Promise<State> {
@@ -62,82 +70,118 @@ export class Library {
       const [texts, encoder, store] = await Promise.all([
         glosses(), staticEncoder((fraction) => report({ what: "Loading the encoder", fraction })), Store.open(),
       ]);
+      this.#encoder = encoder;
       this.#store = store;
-      this.#glosses = { ...texts, tokens: await this.#tokens(texts, encoder, report) };
-      for (const { id, about, text } of (await store?.files()) ?? []) {
-        this.#files.push(await this.#file(id, about, text, encoder, report));
-      }
-      await this.#become(await engine, encoder);
-      return this.#state();
+      this.#glosses = { ...texts, tokens: await this.#tokens(texts.id, texts.documents, report) };
+      const kept = (await store?.files()) ?? [];
+      for (const { id, about, text } of kept) this.#files = [...this.#files, await this.#file(id, about, text, report)];
+      await this.#become(await engine, undefined);
     });
   }
 
   /** Computes on another backend from now on. */
   async setBackend(backend: Backend): Promise<State> {
     return this.#change(async () => {
-      const before = this.#now.engine;
-      await this.#become(await this.#start(backend), this.#now.encoder);
-      await before.dispose();
-      return this.#state();
+      const { engine, reranker } = this.#now;
+      await this.#become(await this.#start(backend), reranker);
+      await engine.dispose();
     });
   }
 
   async search(collection: CollectionName, query: string, topK: number): Promise<Answer> {
-    return this.#with(async ({ engine, encoder, collections, version }) => {
+    return this.#with(async ({ engine, collections, version }) => {
+      const { documents, tokens } = collections[collection];
       const started = performance.now();
-      const encoded = await encoder.encodeQuery(query);
+      const encoded = await this.#encoder.encodeQuery(query);
       const encodedAt = performance.now();
-      const found = await collections[collection].search(engine, encoded, topK);
+      const hits = await collections[collection].search(engine, encoded, topK);
       return {
-        collection, version, query, tokens: encoded.tokens, ...found,
+        collection, version, query, tokens: encoded.tokens, hits, documents: documents.length, documentTokens: tokens.scales.length,
         encodeMs: encodedAt - started, searchMs: performance.now() - encodedAt, backend: engine.info.backend as Backend,
       };
     });
   }
 
-  /** Undefined if what was searched is no longer there. */
-  async similarities(version: number, collection: CollectionName, query: string, document: number): Promise<Similarities | undefined> {
-    const now = this.#now;
-    const encoded = await now.encoder.encodeQuery(query);
-    return version === now.version ? now.collections[collection].similarities(encoded, document) : undefined;
+  /** The search with the model as second stage. Undefined without a model, and if a newer one began meanwhile. */
+  async rerank(collection: CollectionName, query: string, topK: number): Promise<Answer | undefined> {
+    this.#reranking?.abort();
+    const { signal } = (this.#reranking = new AbortController());
+    try {
+      return await this.#with(async ({ engine, reranker, version }) => {
+        if (!reranker || query === "") return undefined;
+        const { documents, backend, hits } = await this.search(collection, query, CANDIDATES);
+        signal.throwIfAborted();
+        const found = await reranker.rerank(engine, query, hits, topK, signal);
+        return { collection, version, query, documents, backend, ...found, model: reranker.model.name, candidates: hits.length };
+      });
+    } catch (error) {
+      if (signal.aborted) return undefined;
+      throw error;
+    }
+  }
+
+  /** Of a hit of `answer`; undefined if what was searched is no longer there. */
+  async similarities(answer: Pick<Answer, "version" | "collection" | "query" | "model">, document: number): Promise<Similarities | undefined> {
+    const { version, collections, reranker } = this.#now;
+    if (answer.version !== version) return undefined;
+    const { documents, tokens } = collections[answer.collection];
+    const { text } = documents[document]!;
+    if (answer.model !== undefined) return reranker?.similarities(answer.query, text);
+    return similarities(tokens, document, text, await this.#encoder.encodeQuery(answer.query));
   }
 
   /** Reads, encodes and keeps files; those that are refused change nothing. A file replaces one of the same name. */
   async addFiles(files: readonly File[], report: Report): Promise<{ state: State; added: Added[] }> {
-    return this.#change(async () => {
-      const added: Added[] = [];
+    const added: Added[] = [];
+    const state = await this.#change(async () => {
       for (const file of files) added.push(await this.#add(file, report));
-      await this.#become(this.#now.engine, this.#now.encoder);
-      return { state: this.#state(), added };
+      await this.#become(this.#now.engine, this.#now.reranker);
     });
+    return { state, added };
   }
 
   async removeFile(id: string): Promise<State> {
     return this.#change(async () => {
       await this.#forget(id);
-      await this.#become(this.#now.engine, this.#now.encoder);
-      return this.#state();
+      await this.#become(this.#now.engine, this.#now.reranker);
     });
   }
 
-  /** Ends {@link benchmark}. */
+  /** Has a ColBERT model rank what the table finds. Rejects with an `AbortError` after {@link cancel}. */
+  async loadModel(source: ModelSource, report: Report): Promise<State> {
+    return this.#change(async () => {
+      const { signal } = (this.#stopping = new AbortController());
+      const { onnxEncoder } = await import("./encoders/onnx.ts");
+      const model = await onnxEncoder(source, report, signal);
+      this.#now.reranker?.model.dispose();
+      await this.#become(this.#now.engine, new Reranker(model));
+    });
+  }
+
+  async unloadModel(): Promise<State> {
+    return this.#change(async () => {
+      this.#now.reranker?.model.dispose();
+      await this.#become(this.#now.engine, undefined);
+    });
+  }
+
+  /** Ends {@link loadModel} and {@link benchmark}. */
   cancel(): void {
     this.#stopping?.abort();
   }
 
   async device(): Promise<FactGroup[]> {
-    return this.#with(async ({ engine, encoder, collections }) => deviceFacts(engine, collections, await encoder.encodeQuery("a test")));
+    return this.#with(async ({ engine, collections }) => deviceFacts(engine, collections, await this.#encoder.encodeQuery("a test")));
   }
 
   /** Measures all backends on the glosses. Rejects with an `AbortError` after {@link cancel}. */
   async benchmark(query: string, sizes: readonly number[], tell: (event: BenchmarkEvents) => void): Promise<void> {
     const { signal } = (this.#stopping = new AbortController());
-    const { encoder, collections } = this.#now;
-    await benchmark(collections.glosses.tokens, (await encoder.encodeQuery(query)).vectors, sizes, tell, signal);
+    await benchmark(this.#glosses.tokens, (await this.#encoder.encodeQuery(query)).vectors, sizes, tell, signal);
   }
 
-  #change<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#changes.then(work);
+  #change(work: () => Promise<void>): Promise<State> {
+    const result = this.#changes.then(work).then(() => this.#state());
     this.#changes = result.catch(() => {});
     return result;
   }
@@ -170,48 +214,50 @@ export class Library {
   }
 
   #state(): State {
-    const { backend, level, threads } = this.#now.engine.info;
+    const { engine, reranker, version } = this.#now;
+    const { backend, level, threads } = engine.info;
     const device = backend === "wgpu" ? this.#gpu! : `WebAssembly, ${level === "generic" ? "no SIMD" : level}`;
     return {
       engine: { backend: backend as Backend, device, level, threads },
       noWebgpu: this.#noWebgpu,
-      encoder: { name: this.#now.encoder.name, dim: this.#now.encoder.dim },
-      version: this.#now.version,
+      encoder: this.#encoder.name,
+      model: reranker?.model.name,
+      version,
       glosses: this.#glosses.documents.length,
       files: this.#files.map(({ about }) => about),
       kept: this.#store !== undefined,
     };
   }
 
-  /** The tokens of a source, from where they were kept or by encoding it. */
-  async #tokens(
-    { id, documents }: Omit<Source, "tokens">, encoder: Encoder, report: Report, signal = new AbortController().signal,
-  ): Promise<TokenTable> {
-    const bytes = await this.#store?.tokens(id, encoder.fingerprint);
-    const kept = bytes && parse(bytes);
-    if (kept && kept.dim === encoder.dim && kept.offsets.length === documents.length + 1) return kept;
-    const what = `Encoding ${documents.length.toLocaleString("en")} texts`;
-    report({ what, fraction: 0 });
-    const tokens = await encodeAll(encoder, documents.map(({ text }) => text), (done) => report({ what, fraction: done / documents.length }), signal);
-    // It can be made again: that there was no room for it is no failure.
-    await this.#store?.keepTokens(id, encoder.fingerprint, serialize(tokens)).catch(() => {});
-    return tokens;
+  /** Has searches use these, and the sources as they are now. Documents are uploaded first, so that no search waits for it. */
+  async #become(engine: Engine, reranker: Reranker | undefined): Promise<void> {
+    const before = this.#now as Now | undefined;
+    const collection = (name: CollectionName, sources: readonly Source[]): Collection => {
+      const old = before?.engine === engine ? before.collections[name] : undefined;
+      const documents = sources.flatMap((source) => source.documents);
+      // Sources never change: the same documents mean the same tokens.
+      if (old?.documents.length === documents.length && documents.every((document, i) => document === old.documents[i])) return old;
+      return new Collection(name, documents, concat(sources.map(({ tokens }) => tokens), this.#encoder.dim));
+    };
+    const collections = { glosses: collection("glosses", [this.#glosses]), files: collection("files", this.#files) };
+    for (const one of Object.values(collections)) if (one.documents.length > 0) await one.corpus(engine);
+    this.#now = { engine, collections, reranker, version: (before?.version ?? 0) + 1 };
+    for (const old of Object.values(before?.collections ?? {})) if (!Object.values(collections).includes(old)) await old.dispose();
   }
 
-  /** Has searches use these, and the sources as they are now. Documents are uploaded first, so that no search waits for it. */
-  async #become(engine: Engine, encoder: Encoder): Promise<void> {
-    const before = this.#now as Now | undefined;
-    const same = (name: CollectionName, documents: readonly Document[], tokens: TokenTable): Collection => {
-      const old = before?.engine === engine ? before.collections[name] : undefined;
-      return old?.tokens === tokens ? old : new Collection(name, documents, tokens);
-    };
-    const collections = {
-      glosses: same("glosses", this.#glosses.documents, this.#glosses.tokens),
-      files: same("files", this.#files.flatMap(({ documents }) => documents), concat(this.#files.map(({ tokens }) => tokens), encoder.dim)),
-    };
-    for (const collection of Object.values(collections)) if (collection.documents.length > 0) await collection.corpus(engine);
-    this.#now = { engine, encoder, collections, version: (before?.version ?? 0) + 1 };
-    for (const old of Object.values(before?.collections ?? {})) if (!Object.values(collections).includes(old)) await old.dispose();
+  /** The tokens of texts, from where they were kept or by encoding them. */
+  async #tokens(id: string, documents: readonly Document[], report: Report): Promise<TokenTable> {
+    const { fingerprint, dim } = this.#encoder;
+    const bytes = await this.#store?.tokens(id, fingerprint);
+    const kept = bytes && parse(bytes);
+    if (kept && kept.dim === dim && kept.offsets.length === documents.length + 1) return kept;
+    const what = `Encoding ${documents.length.toLocaleString("en")} texts`;
+    report({ what, fraction: 0 });
+    const texts = documents.map(({ text }) => text);
+    const tokens = await encodeAll(this.#encoder, texts, (done) => report({ what, fraction: done / texts.length }), new AbortController().signal);
+    // It can be made again: that there was no room for it is no failure.
+    await this.#store?.keepTokens(id, fingerprint, serialize(tokens)).catch(() => {});
+    return tokens;
   }
 
   async #add(file: File, report: Report): Promise<Added> {
@@ -233,7 +279,7 @@ export class Library {
     if (bytes.length > room) return { name, problem: `all files together may have ${megabytes(MAX_TEXT)}; remove some first` };
     const id = crypto.randomUUID();
     const about: About = { name, bytes: bytes.length, encoding, added: Date.now() };
-    const source = await this.#file(id, about, text, this.#now.encoder, report);
+    const source = await this.#file(id, about, text, report);
     const notes = encoding === "Windows-1252" ? ["it is not UTF-8 and was read as Windows-1252"] : [];
     try {
       await this.#store?.addFile(id, about, text);
@@ -245,9 +291,9 @@ export class Library {
     return notes.length > 0 ? { name, note: notes.join("; ") } : { name };
   }
 
-  async #file(id: string, { name, bytes, encoding }: About, text: string, encoder: Encoder, report: Report): Promise<FileSource> {
+  async #file(id: string, { name, bytes, encoding }: About, text: string, report: Report): Promise<FileSource> {
     const documents = passages(text).map((passage) => ({ title: name, place: `line ${passage.line}`, text: passage.text }));
-    const tokens = await this.#tokens({ id, documents }, encoder, report);
+    const tokens = await this.#tokens(id, documents, report);
     return { id, documents, tokens, about: { id, name, bytes, encoding, passages: documents.length } };
   }
 

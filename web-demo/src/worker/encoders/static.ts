@@ -5,7 +5,7 @@ import type { Encoder } from "./encoder.ts";
 export async function staticEncoder(onProgress: (fraction: number) => void): Promise<Encoder> {
   const encoder = await createStaticEncoder({ onProgress: (loaded, total) => onProgress(total > 0 ? loaded / total : 0) });
   return {
-    name: "Static table",
+    name: "built-in table",
     fingerprint: encoder.name,
     dim: encoder.dim,
     batch: 1000,
