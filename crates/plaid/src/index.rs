@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use maxsim_core::plaid::{Bitmap, Segment};
-use maxsim_core::{Engine, Error, PlaidOptions, Result, Tokens};
+use maxsim_core::{Engine, Error, PlaidOptions, ResidentIndex, Result, Tokens};
 
 use crate::codec::IndexCodec;
 use crate::ids::{DocumentId, IdKind};
@@ -25,6 +25,8 @@ const ATTEMPTS: usize = 100;
 #[derive(Clone)]
 pub struct Index {
     inner: Arc<Inner>,
+    /// The documents on an engine's device.
+    resident: Option<ResidentIndex>,
 }
 
 struct Inner {
@@ -124,6 +126,18 @@ impl Index {
         Self::load(self.inner.storage.clone(), self.inner.verify, Some(self))
     }
 
+    /// The same index with its documents copied to the device of `engine`, where that searches on one: for searches with this engine
+    /// that read nothing from the host. Otherwise the copy is made for every search. An index that was refreshed has to be uploaded
+    /// again; searches with an engine on another kind of device are `ERR_VALUE`.
+    ///
+    /// # Errors
+    /// The backend's, such as `ERR_MEMORY`.
+    pub fn upload(&self, engine: &Engine) -> Result<Self> {
+        let segments: Vec<&Segment> = self.segments().collect();
+        let resident = Searched::all(self.codec(), &segments).upload(engine)?;
+        Ok(Self { inner: self.inner.clone(), resident })
+    }
+
     /// A writer may replace the manifest and remove files it no longer mentions while they are being opened: then another
     /// manifest is there, and opening starts over with that.
     pub(crate) fn load(storage: Arc<dyn Storage>, verify: Verify, known: Option<&Self>) -> Result<Self> {
@@ -181,7 +195,7 @@ impl Index {
             segment.deleted.iter().flat_map(Bitmap::iter).for_each(|document| own.remove(document));
             live.append(&own);
         }
-        Self { inner: Arc::new(Inner { storage, verify, manifest, codec, stored, live }) }
+        Self { inner: Arc::new(Inner { storage, verify, manifest, codec, stored, live }), resident: None }
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
@@ -327,7 +341,9 @@ impl Index {
         };
         let segments: Vec<&Segment> = self.segments().collect();
         let live = (self.inner.live.count() < self.inner.live.len()).then_some(&self.inner.live);
-        let searched = Searched { codec: self.codec(), segments: &segments, live, subset: subset.as_ref() };
+        let resident = self.resident.as_ref();
+        let searched =
+            Searched { live, subset: subset.as_ref(), resident, ..Searched::all(self.codec(), &segments) };
         let found = searched.search(engine, q, options)?;
         let hit = |hit: maxsim_core::Hit| SearchHit {
             id: self.id(hit.document as usize),

@@ -1,7 +1,9 @@
-//! Searching segments in host memory.
+//! Searching segments.
 
 use maxsim_core::plaid::{Bitmap, Segment};
-use maxsim_core::{Engine, Hit, PlaidIndex, PlaidOptions, PlaidSearch, Result, Tokens};
+use maxsim_core::{
+    Engine, ErrorCode, Hit, PlaidIndex, PlaidOptions, PlaidSearch, ResidentIndex, Result, Tokens,
+};
 
 use crate::codec::IndexCodec;
 
@@ -17,12 +19,28 @@ pub struct Searched<'a> {
     pub live: Option<&'a Bitmap>,
     /// Documents asked for; `None`: all. Where a subset is small, more centroids are probed, so that recall stays.
     pub subset: Option<&'a Bitmap>,
+    /// The same documents as the engine's device holds them (see [`upload`](Self::upload)); `None`: they are copied there for every
+    /// search, if there is such a device.
+    pub resident: Option<&'a ResidentIndex>,
 }
 
 impl<'a> Searched<'a> {
     /// All documents of some segments.
     pub fn all(codec: &'a IndexCodec, segments: &'a [&'a Segment]) -> Self {
-        Self { codec, segments, live: None, subset: None }
+        Self { codec, segments, live: None, subset: None, resident: None }
+    }
+
+    /// Copies all documents, deleted ones included, to the engine's device, for searches that then read nothing from host memory.
+    /// `None` where the engine searches host memory.
+    ///
+    /// # Errors
+    /// The backend's, such as `ERR_MEMORY`.
+    pub fn upload(&self, engine: &Engine) -> Result<Option<ResidentIndex>> {
+        match engine.upload_index(&self.codec.as_codec(), self.segments) {
+            Ok(resident) => Ok(Some(resident)),
+            Err(error) if error.code() == ErrorCode::Unsupported => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The best documents of every query, best first; what is computed is written at [`PlaidSearch`].
@@ -30,7 +48,10 @@ impl<'a> Searched<'a> {
     /// # Errors
     /// As [`PlaidSearch::validate`], and the backend's.
     pub fn search(&self, engine: &Engine, q: Tokens<'_>, options: PlaidOptions) -> Result<Vec<Vec<Hit>>> {
-        let index = PlaidIndex::Host { codec: self.codec.as_codec(), segments: self.segments.to_vec() };
+        let index = match self.resident {
+            Some(resident) => PlaidIndex::Resident(resident),
+            None => PlaidIndex::Host { codec: self.codec.as_codec(), segments: self.segments.to_vec() },
+        };
         engine.plaid_search(PlaidSearch { q, index, live: self.live, subset: self.subset, options })
     }
 }

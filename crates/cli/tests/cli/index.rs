@@ -86,8 +86,14 @@ fn a_foreign_directory_is_searched_as_it_is() {
             assert_eq!(found[0][0]["winners"], json!([0, 1, 2]));
         }
     }
-    let text = stdout(["index", "search", &index, "--queries", &queries, "--top-k", "1"]);
+    let args = ["index", "search", &index, "--queries", &queries, "--top-k", "1"];
+    let text = stdout(args);
     assert!(text.contains("query 1") && text.contains("17"), "{text}");
+    let timed = json(args.iter().chain(&["--repeat", "3", "--json"]));
+    assert_eq!(timed["results"][1][0]["id"], 17);
+    assert!(timed["seconds"].as_array().unwrap().iter().all(|s| s.as_f64().unwrap() > 0.0));
+    assert_eq!(timed["seconds"].as_array().unwrap().len(), 3);
+    assert!(stdout(args.iter().chain(&["--repeat", "3"])).contains("3 × 2 queries on "));
     let info = json(["index", "info", &index, "--json"]);
     assert_eq!((&info["documents"], &info["tokens"], &info["nbits"]), (&json!(30), &json!(90), &json!(8)));
     assert!(stdout(["index", "verify", &index]).starts_with("ok: 30 documents, 90 tokens"));

@@ -7,7 +7,7 @@ use maxsim::plaid::exchange::Directory;
 use maxsim::plaid::{
     Bitmap, DocumentId, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment, Selection, Value,
 };
-use maxsim::{Engine, Error, PlaidOptions, Tokens};
+use maxsim::{Engine, Error, PlaidOptions, ResidentIndex, Tokens};
 use serde::{Serialize, Serializer};
 
 use super::texts::{SOURCE, TEXT};
@@ -30,6 +30,8 @@ pub(super) struct Foreign {
     pub(super) format: &'static str,
     pub(super) codec: IndexCodec,
     pub(super) segments: Vec<Segment>,
+    /// The documents on an engine's device.
+    resident: Option<ResidentIndex>,
 }
 
 impl Opened {
@@ -42,7 +44,19 @@ impl Opened {
         let directory = Directory::open(path)?;
         let segments = directory.segments(SEGMENT).collect::<maxsim::Result<_>>()?;
         let codec = directory.codec().clone();
-        Ok(Self::Foreign(Foreign { format: directory.written_by(), codec, segments }))
+        Ok(Self::Foreign(Foreign { format: directory.written_by(), codec, segments, resident: None }))
+    }
+
+    /// Copies the documents to the engine's device, if it searches on one.
+    pub(super) fn upload(self, engine: &Engine) -> maxsim::Result<Self> {
+        Ok(match self {
+            Self::Own(index) => Self::Own(index.upload(engine)?),
+            Self::Foreign(foreign) => {
+                let segments: Vec<&Segment> = foreign.segments.iter().collect();
+                let resident = Searched::all(&foreign.codec, &segments).upload(engine)?;
+                Self::Foreign(Foreign { resident, ..foreign })
+            }
+        })
     }
 
     /// Codec of the documents.
@@ -137,7 +151,8 @@ impl Foreign {
             Ok::<_, Error>(chosen)
         });
         let subset = subset.transpose().context("--subset")?;
-        let searched = Searched { subset: subset.as_ref(), ..Searched::all(&self.codec, &segments) };
+        let (subset, resident) = (subset.as_ref(), self.resident.as_ref());
+        let searched = Searched { subset, resident, ..Searched::all(&self.codec, &segments) };
         let found = searched.search(engine, q, options)?;
         let hit = |hit: maxsim::Hit| SearchHit {
             id: u64::from(hit.document).into(),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{ArgGroup, Args};
 use maxsim::plaid::{DocumentId, Filter, SearchHit};
@@ -25,7 +26,8 @@ Examples:
   maxsim index search wiki.plaid --queries q.npy --exact
 
 With --json one list per query of {id, score} objects, best first; with --explain a hit also has winners, the document
-token that answered each query token (-1: none). Of an index built from text, a hit also has text and source.")]
+token that answered each query token (-1: none). Of an index built from text, a hit also has text and source. With --repeat
+the lists are the field results of an object, next to device, load_seconds and the seconds of each search.")]
 pub(crate) struct SearchArgs {
     /// The index, a directory or one file; directories of fast-plaid and next-plaid are read as they are
     #[arg(value_name = "INDEX")]
@@ -74,6 +76,9 @@ pub(crate) struct SearchArgs {
     /// Also say which document token answers which query token
     #[arg(long)]
     explain: bool,
+    /// Search N more times, and report how long that takes: searching alone, with the index loaded and on the device
+    #[arg(long, value_name = "N", value_parser = setup::positive())]
+    repeat: Option<usize>,
     /// Print one list per query
     #[arg(long)]
     json: bool,
@@ -99,6 +104,23 @@ impl<'a> HitReport<'a> {
     }
 }
 
+/// What `--repeat` reports.
+#[derive(Serialize)]
+struct Timed {
+    device: String,
+    /// From the index on disk to where it is searched.
+    load_seconds: f64,
+    /// Of every search after the first.
+    seconds: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct TimedReport<'a> {
+    results: Vec<Vec<HitReport<'a>>>,
+    #[serde(flatten)]
+    timed: &'a Timed,
+}
+
 /// Runs `maxsim index search`.
 pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine()?;
@@ -113,7 +135,9 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
             encode_queries(&texts, &*args.model.load(None)?.queries)?.0.operand
         }
     };
-    let index = Opened::read(&args.index)?;
+    let started = Instant::now();
+    let index = Opened::read(&args.index)?.upload(&engine)?;
+    let load_seconds = started.elapsed().as_secs_f64();
     let filter = args.filter.as_deref().map(|filter| Filter::parse(filter, &[])).transpose()?;
     let options = PlaidOptions {
         top_k: args.top_k,
@@ -126,17 +150,40 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
         explain: args.explain,
         precision: args.precision,
     };
-    let found = index.search(&engine, queries.tokens()?, options, filter.as_ref(), args.subset.as_deref())?;
+    let q = queries.tokens()?;
+    let search = || index.search(&engine, q.clone(), options, filter.as_ref(), args.subset.as_deref());
+    let found = search()?;
+    let seconds = |_| {
+        let started = Instant::now();
+        search()?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    let seconds = args.repeat.map(|repeat| (0..repeat).map(seconds).collect::<anyhow::Result<Vec<_>>>());
+    let timed = seconds.transpose()?.map(|seconds| Timed {
+        device: engine.info().device.clone(),
+        load_seconds,
+        seconds,
+    });
 
     let mut out = Out::stdout();
     if args.json {
-        let lists: Vec<Vec<HitReport<'_>>> = found
+        let results: Vec<Vec<HitReport<'_>>> = found
             .iter()
             .map(|hits| hits.iter().map(|hit| HitReport::new(hit, &index, args.explain)).collect())
             .collect();
-        out.json(&lists)?;
+        match &timed {
+            Some(timed) => out.json(&TimedReport { results, timed })?,
+            None => out.json(&results)?,
+        }
     } else {
         print(&found, &index, args, &mut out)?;
+        if let Some(Timed { device, mut seconds, .. }) = timed {
+            seconds.sort_by(f64::total_cmp);
+            let (times, count, median) = (seconds.len(), found.len(), seconds[seconds.len() / 2]);
+            let (each, rate) = (median * 1e3, count as f64 / median);
+            writeln!(out, "{times} × {count} queries on {device}: {each:.2} ms, {rate:.0} queries/s")?;
+            out.flush()?;
+        }
     }
     Ok(Outcome::Success)
 }
