@@ -27,12 +27,25 @@ self.addEventListener("activate", (event) => {
   );
 });
 
+/** With these, workers may share memory, which models use to compute on several threads. Plain hosts do not send them. */
+const ISOLATED = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
+
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== self.location.origin || !url.href.startsWith(self.registration.scope)) return;
-  event.respondWith(answer(request, url));
+  event.respondWith(answer(request, url).then(isolated));
 });
+
+function isolated(response) {
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(ISOLATED)) headers.set(name, value);
+  return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
+}
 
 async function answer(request, url) {
   const cache = await caches.open(CACHE);

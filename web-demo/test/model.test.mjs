@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { writeModel } from "../../bindings-js/server/testing/onnx.mjs";
-import { choose, idle, missing, notices, search, visit } from "./site.mjs";
+import { choose, idle, missing, notices, results, search, visit } from "./site.mjs";
 
 describe("a model", { skip: missing }, () => {
   const folder = mkdtempSync(join(tmpdir(), "maxsim-model-"));
@@ -102,5 +102,20 @@ describe("a model", { skip: missing }, () => {
     await refused("broken", /^broken\/model\.onnx: /);
     await refused("http://127.0.0.1:1/model", /cannot be loaded: there is no connection, or its server does not let other pages read it/);
     await refused("ftp://example.org/model", /expected an address \(https:\/\/…\) or owner\/name/);
+  });
+
+  test("is there again without a connection to where it came from", async () => {
+    await at.page.evaluate(() => navigator.serviceWorker.ready);
+    const address = `http://127.0.0.1:${server.address().port}/tiny-colbert`;
+    server.close();
+    server.closeAllConnections();
+    await assert.rejects(fetch(address));
+    await at.page.goto(`${at.site.origin}?q=ice`);
+    await results(at.page);
+    assert.equal(await at.page.evaluate(() => globalThis.crossOriginIsolated), true);
+    await load(address);
+    await idle(at.page);
+    assert.equal(await chip().textContent(), "Model: tiny-colbert");
+    await ranked();
   });
 });

@@ -18,6 +18,8 @@ test("works without a server after the first visit", { skip: missing }, async ()
     await search(page, "people eating on a ship", "harbour.txt");
     await page.locator(".result").first().getByRole("button", { name: /heat map/ }).click();
     await page.locator("td.best").first().waitFor();
+    // What plain hosts do not give.
+    assert.equal(await page.evaluate(() => globalThis.crossOriginIsolated), true);
     for (const name of ["Benchmark", "Device"]) {
       await page.getByRole("link", { name }).click();
       await page.getByRole("heading", { name, level: 1 }).waitFor();

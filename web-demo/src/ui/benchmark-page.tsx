@@ -106,6 +106,9 @@ function Plot({ measured }: { measured: readonly Measured[] }): JSX.Element {
 
 const HEIGHT = 320;
 
+/** Lines at 1, 10, 100, … only. */
+const decades = (_: uPlot, at: number[]): (number | null)[] => at.map((value) => (Number.isInteger(Math.log10(value)) ? value : null));
+
 function chart(element: HTMLElement, measured: readonly Measured[]): uPlot {
   const sizes = [...new Set(measured.map(({ documents }) => documents))].sort((a, b) => a - b);
   const of = (runner: Runner): (number | null)[] =>
@@ -122,13 +125,13 @@ function chart(element: HTMLElement, measured: readonly Measured[]): uPlot {
       scales: { x: { time: false, distr: 3, range: () => [smallest / 1.3, largest * 1.3] }, y: { distr: 3 } },
       axes: [
         { ...axis, label: "texts", splits: () => sizes, filter: (_, at) => at, values: (_, at) => at.map((value) => value?.toLocaleString("en") ?? "") },
-        { ...axis, label: "ms per search", size: 64, values: (_, at) => at.map((value) => (value?.toString() ?? "")) },
+        { ...axis, grid: { ...axis.grid, filter: decades }, ticks: { ...axis.ticks, filter: decades }, label: "ms per search", size: 64, filter: decades, values: (_, at) => at.map((value) => (value?.toString() ?? "")) },
       ],
+      legend: { live: false },
       series: [
-        { label: "texts" },
+        {},
         ...shown.map((runner) => ({
           label: runner, stroke: color(`--series-${RUNNERS.indexOf(runner)}`), width: 2, points: { show: true, size: 8 },
-          value: (_: uPlot, value: number | null) => (value === null ? "" : `${value.toFixed(2)} ms`),
         })),
       ],
     },

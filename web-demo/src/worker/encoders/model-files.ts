@@ -31,7 +31,7 @@ function remote(address: string, report: (progress: Progress) => void): ModelFil
   const get = (file: string): Promise<Response | undefined> => {
     const known = bodies.get(file);
     if (known) return known;
-    const response = load(new URL(file, base).href);
+    const response = load(base, file);
     bodies.set(file, response);
     return response;
   };
@@ -47,13 +47,17 @@ function remote(address: string, report: (progress: Progress) => void): ModelFil
 }
 
 /** Undefined if there is no such file. */
-async function load(url: string): Promise<Response | undefined> {
-  const kept = await (await caches.open(CACHE)).match(url);
+async function load(base: string, file: string): Promise<Response | undefined> {
+  const url = base + file;
+  const cache = await caches.open(CACHE);
+  const kept = await cache.match(url);
   if (kept) return kept;
   let response: Response;
   try {
     response = await fetch(url);
   } catch (cause) {
+    // Of a model that was kept, all files are there that there were.
+    if ((await cache.keys()).some((request) => request.url.startsWith(base))) return undefined;
     throw new Error(`${url} cannot be loaded: there is no connection, or its server does not let other pages read it (CORS)`, { cause });
   }
   if (response.status === 404 || response.status === 410) return undefined;

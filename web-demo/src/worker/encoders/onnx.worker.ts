@@ -2,6 +2,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { expose, transfer } from "comlink";
 import { env, InferenceSession, Tensor } from "onnxruntime-web/wasm";
+import mjs from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import wasm from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import { FILES, OnnxModel } from "../../../../bindings-js/server/src/encoders/onnx-model.ts";
 import type { ModelSource, Progress } from "../../protocol.ts";
@@ -13,9 +14,9 @@ let model: OnnxModel;
 
 const api = {
   async load(source: ModelSource, report: (progress: Progress) => void): Promise<{ name: string; fingerprint: string; dim: number }> {
-    env.wasm.wasmPaths = { wasm };
-    // More threads need shared memory, which only isolated pages have.
-    env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency) : 1;
+    env.wasm.wasmPaths = { mjs, wasm };
+    // Threads need shared memory, which only isolated pages have. Half the cores: there are slow ones, and others want some.
+    env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.max(1, Math.min(8, navigator.hardwareConcurrency >> 1)) : 1;
     const files = modelFiles(source, report);
     const hashes: Promise<ArrayBuffer>[] = [];
     const read = async (file: string): Promise<Uint8Array | undefined> => {
