@@ -146,6 +146,7 @@ async function search(): Promise<void> {
       again = false;
       const [where, what] = [collection.value, query.value.trim()];
       answer.value = await library.search(where, what, TOP_K);
+      if (answer.value.version !== state.value?.version && !progress.value) await lost();
       if (!again && state.value?.model !== undefined) void rerank(where, what);
     } while (again);
   } catch (error) {
@@ -153,6 +154,13 @@ async function search(): Promise<void> {
   } finally {
     searching = false;
   }
+}
+
+/** Something changed that nobody asked for. */
+async function lost(): Promise<void> {
+  const before = state.value?.engine.backend;
+  state.value = await library.state();
+  if (before === "wgpu" && state.value.engine.backend === "cpu") notify("problem", "The GPU went away. Searching goes on on the CPU.");
 }
 
 /** What the model says comes when it is ready, if it is still asked for. */

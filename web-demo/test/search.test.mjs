@@ -78,6 +78,22 @@ describe("search", { skip: missing }, () => {
     await idle(at.page);
     await engine.filter({ hasText: /^CPU · / }).waitFor({ timeout: 60_000 });
   });
+
+  test("goes on when the GPU goes away, and can have it back", async () => {
+    const engine = at.page.getByTestId("engine");
+    const gpu = at.page.getByRole("radio", { name: "WebGPU" });
+    await gpu.check({ force: true });
+    await engine.filter({ hasText: /^WebGPU · / }).waitFor({ timeout: 60_000 });
+    const client = await at.page.context().newCDPSession(at.page);
+    await client.send("Browser.crashGpuProcess");
+    await search(at.page, "bread for the crew", "harbour.txt");
+    await engine.filter({ hasText: /^CPU · WebAssembly/ }).waitFor({ timeout: 60_000 });
+    await at.page.getByText("The GPU went away. Searching goes on on the CPU.").waitFor();
+    assert.ok(await at.page.getByRole("radio", { name: "CPU" }).isChecked());
+    await gpu.check({ force: true });
+    await engine.filter({ hasText: /^WebGPU · / }).waitFor({ timeout: 60_000 });
+    await at.page.getByRole("radio", { name: "CPU" }).check({ force: true });
+  });
 });
 
 test("works without WebGPU, and says why", { skip: missing }, async () => {

@@ -165,6 +165,23 @@ export class Library {
     });
   }
 
+  /** Facts about what is running; they change without being asked to when a GPU goes away. */
+  state(): State {
+    const { engine, reranker, version } = this.#now;
+    const { backend, level, threads } = engine.info;
+    const device = backend === "wgpu" ? this.#gpu! : `WebAssembly, ${level === "generic" ? "no SIMD" : level}`;
+    return {
+      engine: { backend: backend as Backend, device, level, threads },
+      noWebgpu: this.#noWebgpu,
+      encoder: this.#encoder.name,
+      model: reranker?.model.name,
+      version,
+      glosses: this.#glosses.documents.length,
+      files: this.#files.map(({ about }) => about),
+      kept: this.#store !== undefined,
+    };
+  }
+
   /** Ends {@link loadModel} and {@link benchmark}. */
   cancel(): void {
     this.#stopping?.abort();
@@ -181,7 +198,7 @@ export class Library {
   }
 
   #change(work: () => Promise<void>): Promise<State> {
-    const result = this.#changes.then(work).then(() => this.#state());
+    const result = this.#changes.then(work).then(() => this.state());
     this.#changes = result.catch(() => {});
     return result;
   }
@@ -207,26 +224,9 @@ export class Library {
       } catch (error) {
         if (this.#now !== now) continue;
         if (!(error instanceof MaxSimError && error.code === "ERR_DEVICE_LOST")) throw error;
-        this.#noWebgpu = "the GPU went away";
         await this.setBackend("cpu");
       }
     }
-  }
-
-  #state(): State {
-    const { engine, reranker, version } = this.#now;
-    const { backend, level, threads } = engine.info;
-    const device = backend === "wgpu" ? this.#gpu! : `WebAssembly, ${level === "generic" ? "no SIMD" : level}`;
-    return {
-      engine: { backend: backend as Backend, device, level, threads },
-      noWebgpu: this.#noWebgpu,
-      encoder: this.#encoder.name,
-      model: reranker?.model.name,
-      version,
-      glosses: this.#glosses.documents.length,
-      files: this.#files.map(({ about }) => about),
-      kept: this.#store !== undefined,
-    };
   }
 
   /** Has searches use these, and the sources as they are now. Documents are uploaded first, so that no search waits for it. */
