@@ -155,6 +155,8 @@ fn against_the_oracle() {
             ("one probe", PlaidOptions { n_ivf_probe: 1, ..probing }),
             ("all probed", PlaidOptions { n_ivf_probe: 10_000, ..probing }),
             ("raw queries", PlaidOptions { normalize: false, ..probing }),
+            ("candidates", PlaidOptions { candidates_only: true, ..probing }),
+            ("all candidates", PlaidOptions { candidates_only: true, exact: true, ..probing }),
         ] {
             let op = index.op(&segments, options);
             let expected = oracle::plaid_search(&op);

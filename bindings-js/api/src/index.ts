@@ -606,14 +606,11 @@ export interface Engine {
   /** Keeps documents, `[N, L, d]` padded, packed or residual, with the engine: upload once, search many times. */
   corpus(documents: CorpusInput | ResidualCorpusInput): Promise<Corpus>;
 
-  /**
-   * Builds a PLAID index in a directory: token vectors as a centroid and a few bits per dimension, found through inverted lists.
-   * Rejects with `ERR_UNSUPPORTED` where there is no file system, as in browsers.
-   */
+  /** Builds a PLAID index in a directory: token vectors as a centroid and a few bits per dimension, found through inverted lists. */
   buildIndex(options: BuildIndexOptions): Promise<Index>;
 
-  /** Opens the index in a directory or file. Rejects as {@link buildIndex} does, and with `ERR_FORMAT` if there is none. */
-  openIndex(path: string): Promise<Index>;
+  /** Opens an index. Rejects with `ERR_FORMAT` if there is none. */
+  openIndex(source: IndexSource, options?: OpenIndexOptions): Promise<Index>;
 
   /** Scoring with fixed options. */
   scorer(options?: ScorerOptions): Scorer;
@@ -675,10 +672,48 @@ export interface IndexBatch {
   metadata?: readonly Metadata[];
 }
 
+/** A file or directory handle of a browser's file system. */
+export interface FileHandleLike {
+  readonly kind: "file" | "directory";
+  readonly name: string;
+}
+
+/** A `Blob` or `File`. */
+export interface BlobLike {
+  readonly size: number;
+  arrayBuffer(): Promise<ArrayBuffer>;
+  slice(start?: number, end?: number): BlobLike;
+}
+
+/** A `URL`. */
+export interface UrlLike {
+  readonly href: string;
+}
+
+/**
+ * Where an index is: a directory, or one file as {@link Index.pack} makes it.
+ *
+ * In Node: a path, a `file:` URL, or the file's bytes. In browsers: a URL of the file, absolute or relative to the page; a path in
+ * the origin private file system, written `opfs:path`; a directory or file handle; a `Blob`; or the bytes. What bytes, blobs, files and
+ * URLs hold is read into memory: changes to such an index are kept as long as the object is.
+ */
+export type IndexSource = string | UrlLike | ArrayBuffer | ArrayBufferView | FileHandleLike | BlobLike;
+
+/** Options of {@link Engine.openIndex}. */
+export interface OpenIndexOptions extends LoadOptions {
+  /**
+   * In browsers, of a URL, `Blob` or file: leave out the documents' residuals, which are most of an index, until searches need them.
+   * A search then reads those of its candidates (a quarter of `nFullScores`), by HTTP range requests, unless it has them from earlier
+   * ones; a server that does not know such requests sends everything at once. Such an index cannot be changed, verified or packed.
+   * Default false.
+   */
+  lazy?: boolean;
+}
+
 /** Options of {@link Engine.buildIndex}. */
 export interface BuildIndexOptions extends CallOptions {
-  /** Directory of the new index. */
-  path: string;
+  /** Directory of the new index: in Node its path, in browsers `opfs:path` or a directory handle. */
+  path: string | FileHandleLike;
   /**
    * Gives the documents, in batches. It is called twice, and has to give the same batches both times: once for a sample to train
    * on, once to encode. Nothing is kept of a batch that was passed by, so that memory does not grow with their number.
@@ -776,7 +811,7 @@ export interface IndexHit {
 }
 
 /**
- * An index on disk. Changes are durable when their promise resolves, and are all there or not at all, whatever happens.
+ * An index that is open. Changes are durable when their promise resolves, and are all there or not at all, whatever happens.
  *
  * Searches see what this object did, and after {@link Index.refresh} what others did. The first change takes the index's
  * writer lock until {@link Index.dispose}; it rejects with `ERR_LOCKED` if another has it.
@@ -808,6 +843,9 @@ export interface Index {
 
   /** Compares all files with their checksums and each other: rejects with `ERR_CORRUPT` if something is wrong. */
   verify(): Promise<void>;
+
+  /** The index as the bytes of one file, to be published or sent. `openIndex` takes them. */
+  pack(): Promise<Uint8Array>;
 
   /** Lets go of files and lock. Calls under way still finish; later ones reject with `ERR_DISPOSED`. */
   dispose(): Promise<void>;

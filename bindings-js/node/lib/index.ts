@@ -7,6 +7,7 @@ import type {
   CallOptions, DecodeOptions, Engine, EngineOptions, LoadOptions, QuantizedInput, QuantizedTensor, QuantizeOptions,
   ResidualInput, StaticEncoder, Tensor, TensorInput,
 } from "@maxsim/api";
+import { fileURLToPath } from "node:url";
 import * as over from "@maxsim/api/binding";
 import { loadNative } from "./load.js";
 
@@ -19,6 +20,7 @@ function binding(): over.Host {
   return (host ??= {
     native: loadNative(),
     warn: (message) => process.emitWarning(message, "MaxSimWarning"),
+    filePath: fileURLToPath,
   });
 }
 

@@ -1,18 +1,18 @@
 //! Indexes on disk.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use maxsim::plaid::store::DirectoryStorage;
-use maxsim::plaid::{
-    BuildOptions, Builder, DocumentId, Filter, IdKind, Index, IndexWriter, Row, SearchHit, Selection,
-    TrainOptions, Value,
+use maxsim::Cancel;
+use maxsim::plaid::store::{DeferredStorage, DirectoryStorage, PackStorage, Verify, shared};
+use maxsim::plaid::{Builder, ColumnType, Index, IndexWriter, SEGMENT_BYTES};
+use maxsim_js::{Batch, Chosen, OpenBuild, OpenIndex};
+use napi::bindgen_prelude::{
+    BigInt, BigUint64Array, Either, Env, Float32Array, Int32Array, Uint8Array, Uint32Array,
 };
-use maxsim::{Engine, Error, PlaidOptions, Result};
-use napi::bindgen_prelude::{BigInt, BigUint64Array, Env, Float32Array, Int32Array, Uint32Array};
 use napi_derive::napi;
 
-use crate::engine::{NativeCancel, NativeEngine};
+use crate::engine::{NativeCancel, NativeEngine, flag};
 use crate::input::RawTokens;
 use crate::job::{Promised, promise, promise_as};
 
@@ -90,6 +90,12 @@ pub struct RawCount {
     pub count: f64,
 }
 
+/// `RawBytes` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawBytes {
+    pub bytes: Uint8Array,
+}
+
 /// `RawRows` of `native.ts`.
 #[napi(object, object_from_js = false)]
 pub struct RawRows {
@@ -120,164 +126,71 @@ pub struct RawColumn {
     pub r#type: String,
 }
 
-/// Ids that crossed over; numbers are copied, since the array may change while a call runs.
-fn ids(raw: Option<RawIds>) -> Option<Vec<DocumentId>> {
-    let raw = raw?;
-    Some(match (raw.numbers, raw.texts) {
-        (Some(numbers), _) => numbers.iter().copied().map(DocumentId::Number).collect(),
-        (None, texts) => texts.unwrap_or_default().into_iter().map(DocumentId::Text).collect(),
-    })
+/// How far a build is.
+#[napi(object, object_from_js = false)]
+pub struct RawBuildState {
+    pub trained: bool,
+    pub documents: f64,
+    pub tokens: f64,
+    pub done: f64,
 }
 
-fn raw_ids(ids: Vec<DocumentId>, kind: IdKind) -> RawIds {
-    let (mut numbers, mut texts) = (Vec::new(), Vec::new());
-    for id in ids {
-        match id {
-            DocumentId::Number(id) => numbers.push(id),
-            DocumentId::Text(id) => texts.push(id),
-        }
-    }
-    match kind {
-        IdKind::Number => RawIds { numbers: Some(numbers.into()), texts: None },
-        IdKind::Text => RawIds { numbers: None, texts: Some(texts) },
+impl From<RawIds> for maxsim_js::RawIds {
+    /// Numbers are copied, since the array may change while a call runs.
+    fn from(raw: RawIds) -> Self {
+        Self { numbers: raw.numbers.map(|numbers| numbers.to_vec()), texts: raw.texts }
     }
 }
 
-fn value(raw: RawValue) -> (String, Value) {
-    let value = match raw {
-        RawValue { bool: Some(x), .. } => Value::Bool(x),
-        // TypeScript has checked that it fits.
-        RawValue { int: Some(x), .. } => Value::Int(x.get_i64().0),
-        RawValue { float: Some(x), .. } => Value::Float(x),
-        RawValue { text: Some(x), .. } => Value::Text(x),
-        _ => Value::Null,
-    };
-    (raw.name, value)
-}
-
-fn raw_value((name, value): (String, Value)) -> RawValue {
-    let mut raw = RawValue { name, bool: None, int: None, float: None, text: None };
-    match value {
-        Value::Null => {}
-        Value::Bool(x) => raw.bool = Some(x),
-        Value::Int(x) => raw.int = Some(x.into()),
-        Value::Float(x) => raw.float = Some(x),
-        Value::Text(x) => raw.text = Some(x),
-    }
-    raw
-}
-
-fn rows(raw: Option<Vec<Vec<RawValue>>>) -> Vec<Row> {
-    raw.unwrap_or_default().into_iter().map(|row| row.into_iter().map(value).collect()).collect()
-}
-
-struct Batch {
-    documents: maxsim_js::RawTokens,
-    ids: Option<Vec<DocumentId>>,
-    metadata: Vec<Row>,
-}
-
-impl TryFrom<RawBatch> for Batch {
-    type Error = napi::Error;
-
-    fn try_from(raw: RawBatch) -> napi::Result<Self> {
-        Ok(Self { documents: raw.documents.try_into()?, ids: ids(raw.ids), metadata: rows(raw.metadata) })
+impl From<maxsim_js::RawIds> for RawIds {
+    fn from(raw: maxsim_js::RawIds) -> Self {
+        Self { numbers: raw.numbers.map(Into::into), texts: raw.texts }
     }
 }
 
-/// Documents of an index by filter, by ids, or both.
-struct Chosen {
-    filter: Option<(String, Vec<Value>)>,
-    ids: Option<Vec<DocumentId>>,
-}
-
-impl From<RawSelection> for Chosen {
-    fn from(raw: RawSelection) -> Self {
-        let parameters = raw.parameters.unwrap_or_default().into_iter().map(|raw| value(raw).1);
-        Self { filter: raw.filter.map(|filter| (filter, parameters.collect())), ids: ids(raw.ids) }
+impl From<RawValue> for maxsim_js::RawValue {
+    fn from(RawValue { name, bool, int, float, text }: RawValue) -> Self {
+        // TypeScript has checked that integers fit.
+        Self { name, bool, int: int.map(|int| int.get_i64().0), float, text }
     }
 }
 
-impl Chosen {
-    fn filter(&self) -> Result<Option<Filter>> {
-        self.filter.as_ref().map(|(text, parameters)| Filter::parse(text, parameters)).transpose()
+impl From<maxsim_js::RawValue> for RawValue {
+    fn from(maxsim_js::RawValue { name, bool, int, float, text }: maxsim_js::RawValue) -> Self {
+        Self { name, bool, int: int.map(Into::into), float, text }
     }
+}
+
+fn values(raw: Vec<RawValue>) -> Vec<maxsim_js::RawValue> {
+    raw.into_iter().map(Into::into).collect()
+}
+
+fn batch(raw: RawBatch) -> napi::Result<Batch> {
+    let metadata = raw.metadata.map(|rows| rows.into_iter().map(values).collect());
+    Ok(Batch::new(raw.documents.try_into()?, raw.ids.map(Into::into), metadata))
+}
+
+fn chosen(raw: RawSelection) -> Chosen {
+    Chosen::new(raw.filter, raw.parameters.map(values), raw.ids.map(Into::into))
 }
 
 /// Sizes are non-negative integers by TypeScript's check; which are too small is for Rust to say.
-fn size(value: Option<i64>, default: usize) -> usize {
-    value.map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
+fn size(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
 }
 
-fn js(error: Error) -> Error {
-    error.map_argument(|argument| maxsim_js::camel(argument).into())
+fn count(count: usize) -> RawCount {
+    RawCount { count: count as f64 }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn disposed() -> Error {
-    Error::Disposed { what: "index".into() }
-}
-
-struct Shared {
-    engine: Engine,
-    path: PathBuf,
-    /// What searches see; `None` once disposed.
-    index: Mutex<Option<Index>>,
-    /// Opened by the first change.
-    writer: Mutex<Option<IndexWriter>>,
-}
-
-impl Shared {
-    fn index(&self) -> Result<Index> {
-        lock(&self.index).clone().ok_or_else(disposed)
-    }
-
-    /// A change, committed; on error nothing of it is left.
-    fn change<T>(&self, engine: &Engine, work: impl FnOnce(&mut IndexWriter) -> Result<T>) -> Result<T> {
-        let mut slot = lock(&self.writer);
-        self.index()?;
-        let writer = match &mut *slot {
-            Some(writer) => writer,
-            None => slot.insert(IndexWriter::open(engine, &self.path)?),
-        };
-        writer.set_engine(engine);
-        let result = work(writer).and_then(|result| writer.commit().map(|_| result));
-        if result.is_err() && writer.rollback().is_err() {
-            *slot = None;
-        }
-        let result = result?;
-        self.refresh()?;
-        Ok(result)
-    }
-
-    fn refresh(&self) -> Result<()> {
-        let newer = self.index()?.refresh()?;
-        let mut index = lock(&self.index);
-        // Disposed meanwhile, or overtaken by a later change.
-        if index.as_ref().is_some_and(|index| index.generation() <= newer.generation()) {
-            *index = Some(newer);
-        }
-        Ok(())
-    }
+/// An index that a directory keeps, or the file at this path.
+fn in_directory(engine: &maxsim::Engine, path: PathBuf, index: Index) -> OpenIndex {
+    OpenIndex::new(engine.clone(), index, move |engine| IndexWriter::open(engine, &path))
 }
 
 /// `NativeIndex` of `native.ts`.
 #[napi]
-pub struct NativeIndex(Arc<Shared>);
-
-impl NativeIndex {
-    fn new(engine: Engine, path: PathBuf, index: Index) -> Self {
-        let (index, writer) = (Mutex::new(Some(index)), Mutex::new(None));
-        Self(Arc::new(Shared { engine, path, index, writer }))
-    }
-
-    fn engine(&self, cancel: Option<&NativeCancel>) -> Engine {
-        self.0.engine.with_cancel(crate::engine::flag(cancel))
-    }
-}
+pub struct NativeIndex(Arc<OpenIndex>);
 
 #[napi]
 impl NativeIndex {
@@ -286,10 +199,7 @@ impl NativeIndex {
     pub fn info(&self) -> napi::Result<RawIndexInfo> {
         let index = self.0.index().map_err(|error| napi::Error::from_reason(error.to_string()))?;
         let info = index.info();
-        let column = |(name, column): (String, maxsim::plaid::ColumnType)| RawColumn {
-            name,
-            r#type: column.to_string(),
-        };
+        let column = |(name, column): (String, ColumnType)| RawColumn { name, r#type: column.to_string() };
         Ok(RawIndexInfo {
             generation: info.generation as f64,
             documents: info.documents as i64,
@@ -315,31 +225,26 @@ impl NativeIndex {
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawHits>> {
         let q: maxsim_js::RawTokens = q.try_into()?;
-        let (shared, engine) = (self.0.clone(), self.engine(cancel));
-        let defaults = PlaidOptions::default();
-        let precision = options.precision.map(|precision| precision.parse()).transpose();
-        let precision = precision.map_err(|error: Error| napi::Error::from_reason(error.to_string()))?;
-        let search = PlaidOptions {
-            top_k: size(Some(options.top_k), 0),
-            n_ivf_probe: size(options.n_ivf_probe, defaults.n_ivf_probe),
-            n_full_scores: size(options.n_full_scores, defaults.n_full_scores),
-            centroid_score_threshold: options.centroid_score_threshold.map(|x| x as f32),
-            exact: options.exact.unwrap_or(defaults.exact),
-            normalize: options.normalize.unwrap_or(defaults.normalize),
-            explain: options.explain.unwrap_or(defaults.explain),
-            precision: precision.unwrap_or(defaults.precision),
+        let (open, cancel) = (self.0.clone(), flag(cancel));
+        let search = maxsim_js::RawIndexSearch {
+            top_k: size(options.top_k),
+            n_ivf_probe: options.n_ivf_probe.map(size),
+            n_full_scores: options.n_full_scores.map(size),
+            centroid_score_threshold: options.centroid_score_threshold,
+            exact: options.exact,
+            normalize: options.normalize,
+            explain: options.explain,
+            precision: options.precision,
         };
-        let chosen = Chosen::from(options.which);
+        let chosen = chosen(options.which);
         Ok(promise(move || {
-            let index = shared.index()?;
-            let filter = chosen.filter()?;
-            let selection = Selection { filter: filter.as_ref(), ids: chosen.ids.as_deref() };
-            let found = index.search(&engine, q.tokens()?, search, selection).map_err(|error| {
-                js(error.map_argument(|argument| {
-                    if argument == "Q" { "query".into() } else { argument.to_owned().into() }
-                }))
-            })?;
-            Ok(hits(found, index.info().ids, search.explain))
+            let found = open.search(&cancel, &q, &search, &chosen)?;
+            Ok(RawHits {
+                ids: found.ids.into(),
+                scores: found.scores.into(),
+                offsets: found.offsets.into(),
+                winners: found.winners.map(Into::into),
+            })
         }))
     }
 
@@ -347,204 +252,151 @@ impl NativeIndex {
     #[napi(catch_unwind)]
     pub fn add(
         &self,
-        batch: RawBatch,
+        documents: RawBatch,
         replace: bool,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawCount>> {
-        let batch = Batch::try_from(batch)?;
-        let (shared, engine) = (self.0.clone(), self.engine(cancel));
-        Ok(promise(move || {
-            shared.change(&engine, |writer| {
-                let replaced = match &batch.ids {
-                    Some(ids) if replace => writer.delete(ids).map_err(js)?,
-                    _ => 0,
-                };
-                writer.add(&batch.documents.tokens()?, batch.ids.as_deref(), &batch.metadata).map_err(js)?;
-                Ok(RawCount { count: replaced as f64 })
-            })
-        }))
+        let documents = batch(documents)?;
+        let (open, cancel) = (self.0.clone(), flag(cancel));
+        Ok(promise(move || open.add(&cancel, &documents, replace).map(count)))
     }
 
     /// Deletes documents and commits; gives how many there were.
     #[napi(catch_unwind)]
     pub fn delete(&self, which: RawSelection, cancel: Option<&NativeCancel>) -> Promised<RawCount> {
-        let chosen = Chosen::from(which);
-        let (shared, engine) = (self.0.clone(), self.engine(cancel));
-        promise(move || {
-            shared.change(&engine, |writer| {
-                let deleted = match chosen.filter()? {
-                    None => writer.delete(chosen.ids.as_deref().unwrap_or_default())?,
-                    Some(filter) => {
-                        let index = writer.index()?;
-                        let selection = Selection { filter: Some(&filter), ids: chosen.ids.as_deref() };
-                        let found = index.select(selection)?;
-                        let ids: Vec<DocumentId> = found.iter().map(|position| index.id(position)).collect();
-                        writer.delete(&ids)?
-                    }
-                };
-                Ok(RawCount { count: deleted as f64 })
-            })
-        })
+        let (open, cancel, chosen) = (self.0.clone(), flag(cancel), chosen(which));
+        promise(move || open.delete(&cancel, &chosen).map(count))
     }
 
     /// Brings the index into few files, without deleted documents.
     #[napi(catch_unwind)]
     pub fn compact(&self, cancel: Option<&NativeCancel>) -> Promised<RawCount> {
-        let (shared, engine) = (self.0.clone(), self.engine(cancel));
-        promise(move || {
-            shared.change(&engine, |writer| writer.compact().map(|_| RawCount { count: writer.len() as f64 }))
-        })
+        let (open, cancel) = (self.0.clone(), flag(cancel));
+        promise(move || open.compact(&cancel).map(count))
     }
 
     /// Sees what other writers did.
     #[napi(catch_unwind)]
     pub fn refresh(&self) -> Promised<RawCount> {
-        let shared = self.0.clone();
-        promise(move || {
-            shared.refresh()?;
-            Ok(RawCount { count: shared.index()?.len() as f64 })
-        })
+        let open = self.0.clone();
+        promise(move || open.refresh().map(count))
     }
 
     /// Compares everything with its checksum.
     #[napi(catch_unwind)]
     pub fn verify(&self) -> Promised<RawCount> {
-        let shared = self.0.clone();
-        promise(move || {
-            let index = shared.index()?;
-            index.verify()?;
-            Ok(RawCount { count: index.len() as f64 })
-        })
+        let open = self.0.clone();
+        promise(move || open.verify().map(count))
     }
 
-    /// Metadata of the documents of these ids; empty lists for none.
+    /// The index in one file.
+    #[napi(catch_unwind)]
+    pub fn pack(&self) -> Promised<Vec<u8>, RawBytes> {
+        let open = self.0.clone();
+        promise_as(move || open.pack(), |_: Env, bytes| RawBytes { bytes: bytes.into() })
+    }
+
+    /// Metadata of the documents of these ids; nulls for those that are not there.
     #[napi(catch_unwind)]
     pub fn metadata(&self, which: RawIds) -> Promised<RawRows> {
-        let (shared, ids) = (self.0.clone(), ids(Some(which)).unwrap_or_default());
+        let (open, ids) = (self.0.clone(), maxsim_js::RawIds::from(which));
         promise(move || {
-            let index = shared.index()?;
-            let row = |id| Some(index.metadata(id)?.into_iter().map(raw_value).collect());
-            Ok(RawRows { rows: ids.iter().map(row).collect() })
+            let rows = open.metadata(&ids)?.into_iter();
+            let row = |row: Vec<maxsim_js::RawValue>| row.into_iter().map(Into::into).collect();
+            Ok(RawRows { rows: rows.map(|found| found.map(row)).collect() })
         })
     }
 
     /// Lets go of files and the writer lock; calls under way keep them until they are done.
     #[napi(catch_unwind)]
     pub fn dispose(&self) {
-        lock(&self.0.index).take();
-        // A change under way holds the writer; it finds the index disposed when it ends, and the lock goes with it.
-        if let Ok(mut writer) = self.0.writer.try_lock() {
-            writer.take();
-        }
-    }
-}
-
-fn hits(found: Vec<Vec<SearchHit>>, kind: IdKind, explain: bool) -> RawHits {
-    let mut offsets = vec![0u32];
-    let (mut ids, mut scores, mut winners) = (Vec::new(), Vec::new(), Vec::new());
-    for hit in found {
-        for hit in hit {
-            ids.push(hit.id);
-            scores.push(hit.score);
-            winners.extend(hit.winners);
-        }
-        offsets.push(ids.len() as u32);
-    }
-    RawHits {
-        ids: raw_ids(ids, kind),
-        scores: scores.into(),
-        offsets: offsets.into(),
-        winners: explain.then(|| winners.into()),
+        self.0.dispose();
     }
 }
 
 #[napi]
 impl NativeEngine {
-    /// Opens an index.
+    /// Opens the index in a directory or file, or one that is at hand in one piece.
     #[napi(catch_unwind)]
-    pub fn open_index(&self, path: String) -> Promised<(Engine, PathBuf, Index), NativeIndex> {
+    pub fn open_index(
+        &self,
+        source: Either<String, Uint8Array>,
+        // Files are mapped: nothing is read before it is needed.
+        _lazy: bool,
+    ) -> Promised<OpenIndex, NativeIndex> {
         let engine = self.get(None);
+        // Copied: the array may change while the index is open.
+        let source = match source {
+            Either::A(path) => Ok(PathBuf::from(path)),
+            Either::B(bytes) => Err(shared(&bytes)),
+        };
         promise_as(
             move || {
-                let (engine, path) = (engine.clone()?, PathBuf::from(&path));
-                let index = Index::open(&path)?;
-                Ok((engine, path, index))
+                let engine = engine.clone()?;
+                match &source {
+                    Ok(path) => Ok(in_directory(&engine, path.clone(), Index::open(path)?)),
+                    Err(bytes) => {
+                        let storage =
+                            DeferredStorage::unpacked(&PackStorage::new(bytes.clone(), "the given bytes")?);
+                        let index = Index::open_in(storage.clone(), Verify::All)?;
+                        let writer = move |engine: &_| IndexWriter::open_in(engine, storage.clone());
+                        Ok(OpenIndex::new(engine, index, writer))
+                    }
+                }
             },
-            |_: Env, (engine, path, index)| NativeIndex::new(engine, path, index),
+            |_: Env, open| NativeIndex(Arc::new(open)),
         )
     }
 
     /// Begins a build, or goes on with one.
     #[napi(catch_unwind)]
-    pub fn create_build(
-        &self,
-        path: String,
-        options: RawBuildOptions,
-    ) -> napi::Result<Promised<Build, NativeBuild>> {
+    pub fn create_build(&self, path: String, options: RawBuildOptions) -> Promised<Build, NativeBuild> {
         let engine = self.get(None);
-        let defaults = TrainOptions::default();
-        let build = BuildOptions {
-            ids: if options.ids.as_deref() == Some("text") { IdKind::Text } else { IdKind::Number },
-            replace: options.replace.unwrap_or(false),
-            train: TrainOptions {
-                nbits: options.nbits.map_or(defaults.nbits, |nbits| u32::try_from(nbits).unwrap_or(0)),
-                centroids: options.centroids.map(|centroids| size(Some(centroids), 0)),
-                iterations: size(options.iterations, defaults.iterations),
-                seed: options.seed.map_or(defaults.seed, |seed| seed as u64),
-                ..defaults
-            },
-            source: options.source.unwrap_or_default(),
-            ..BuildOptions::default()
+        let raw = maxsim_js::RawBuildOptions {
+            ids: options.ids,
+            nbits: options.nbits.map(size),
+            centroids: options.centroids.map(size),
+            iterations: options.iterations.map(size),
+            seed: options.seed.map(|seed| seed as u64),
+            replace: options.replace,
+            source: options.source,
         };
-        Ok(promise_as(
+        let (path, options) = (PathBuf::from(path), raw.options(SEGMENT_BYTES));
+        promise_as(
             move || {
-                let (engine, path) = (engine.clone()?, PathBuf::from(&path));
-                let builder = Builder::new(&engine, DirectoryStorage::new(&path), build.clone())?;
-                Ok(Build { engine, path, builder })
+                let engine = engine.clone()?;
+                let builder = Builder::new(&engine, DirectoryStorage::new(&path), options.clone())?;
+                Ok(Build { path: path.clone(), open: OpenBuild::new(engine, builder) })
             },
-            |_, build| NativeBuild(Arc::new(Mutex::new(Some(build)))),
-        ))
+            |_, build| NativeBuild(Arc::new(build)),
+        )
     }
 }
 
 /// A build under way.
 pub struct Build {
-    engine: Engine,
     path: PathBuf,
-    builder: Builder,
+    open: OpenBuild,
 }
 
 /// `NativeBuild` of `native.ts`: called one after the other.
 #[napi]
-pub struct NativeBuild(Arc<Mutex<Option<Build>>>);
-
-/// How far a build is.
-#[napi(object, object_from_js = false)]
-pub struct RawBuildState {
-    pub trained: bool,
-    pub documents: f64,
-    pub tokens: f64,
-    pub done: f64,
-}
+pub struct NativeBuild(Arc<Build>);
 
 impl NativeBuild {
     fn step(
         &self,
         cancel: Option<&NativeCancel>,
-        work: impl Fn(&mut Builder) -> Result<()> + Send + 'static,
+        work: impl Fn(&OpenBuild, &Cancel) -> maxsim::Result<maxsim_js::RawBuildState> + Send + 'static,
     ) -> Promised<RawBuildState> {
-        let (slot, cancel) = (self.0.clone(), crate::engine::flag(cancel));
+        let (build, cancel) = (self.0.clone(), flag(cancel));
         promise(move || {
-            let mut slot = lock(&slot);
-            let build = slot.as_mut().ok_or_else(|| Error::Disposed { what: "build".into() })?;
-            build.builder.set_engine(&build.engine.with_cancel(cancel.clone()));
-            work(&mut build.builder).map_err(js)?;
-            let builder = &build.builder;
+            let state = work(&build.open, &cancel)?;
             Ok(RawBuildState {
-                trained: builder.is_trained(),
-                documents: builder.documents() as f64,
-                tokens: builder.tokens() as f64,
-                done: builder.done() as f64,
+                trained: state.trained,
+                documents: state.documents as f64,
+                tokens: state.tokens as f64,
+                done: state.done as f64,
             })
         })
     }
@@ -555,7 +407,7 @@ impl NativeBuild {
     /// Where it stands.
     #[napi(catch_unwind)]
     pub fn state(&self) -> Promised<RawBuildState> {
-        self.step(None, |_| Ok(()))
+        self.step(None, |open, _| open.state())
     }
 
     /// First pass.
@@ -566,45 +418,42 @@ impl NativeBuild {
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawBuildState>> {
         let documents: maxsim_js::RawTokens = documents.try_into()?;
-        Ok(self.step(cancel, move |builder| builder.sample(&documents.tokens()?)))
+        Ok(self.step(cancel, move |open, cancel| open.sample(cancel, &documents)))
     }
 
     /// Between the passes.
     #[napi(catch_unwind)]
     pub fn train(&self, cancel: Option<&NativeCancel>) -> Promised<RawBuildState> {
-        self.step(cancel, |builder| builder.train(&mut |_| ()))
+        self.step(cancel, OpenBuild::train)
     }
 
     /// Second pass.
     #[napi(catch_unwind)]
     pub fn add(
         &self,
-        batch: RawBatch,
+        documents: RawBatch,
         cancel: Option<&NativeCancel>,
     ) -> napi::Result<Promised<RawBuildState>> {
-        let batch = Batch::try_from(batch)?;
-        Ok(self.step(cancel, move |builder| {
-            builder.add(&batch.documents.tokens()?, batch.ids.as_deref(), &batch.metadata)
-        }))
+        let documents = batch(documents)?;
+        Ok(self.step(cancel, move |open, cancel| open.add(cancel, &documents)))
     }
 
     /// Makes it an index.
     #[napi(catch_unwind)]
-    pub fn finish(&self) -> Promised<(Engine, PathBuf, Index), NativeIndex> {
-        let slot = self.0.clone();
+    pub fn finish(&self) -> Promised<OpenIndex, NativeIndex> {
+        let build = self.0.clone();
         promise_as(
             move || {
-                let build = lock(&slot).take().ok_or_else(|| Error::Disposed { what: "build".into() })?;
-                let Build { engine, path, builder } = build;
-                Ok((engine, path, builder.finish().map_err(js)?))
+                let (engine, index) = build.open.finish()?;
+                Ok(in_directory(&engine, build.path.clone(), index))
             },
-            |_, (engine, path, index)| NativeIndex::new(engine, path, index),
+            |_, open| NativeIndex(Arc::new(open)),
         )
     }
 
     /// Lets go of it; what is finished of it is gone on with by the next build of the same options.
     #[napi(catch_unwind)]
     pub fn dispose(&self) {
-        lock(&self.0).take();
+        self.0.open.dispose();
     }
 }

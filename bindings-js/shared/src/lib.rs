@@ -10,6 +10,8 @@ mod calls;
 #[cfg(feature = "encoder")]
 mod encoder;
 mod failure;
+#[cfg(feature = "plaid")]
+mod index;
 mod input;
 mod operation;
 mod output;
@@ -24,6 +26,11 @@ pub use calls::{
 #[cfg(feature = "encoder")]
 pub use encoder::{RawEncoded, encode};
 pub use failure::{Detail, Failure};
+#[cfg(feature = "plaid")]
+pub use index::{
+    Batch, Chosen, OpenBuild, OpenIndex, OpenRemoteIndex, OpenWriter, RawBuildOptions, RawBuildState,
+    RawHits, RawIds, RawIndexSearch, RawValue,
+};
 pub use input::{RawTensor, RawTokens};
 pub use operation::{Arguments, Operation, RawBackward, RawOp, RawOptions, camel};
 pub use output::{RawGradients, RawPacked, RawPackedTokens, RawScores, check_len};

@@ -4,8 +4,31 @@ import { suites } from "../cases/index.js";
 import { open } from "../fixtures/file.js";
 import { run } from "../fixtures/run.js";
 
+/** The directory at a path `opfs:…`. */
+const directory = async (path) => (await navigator.storage.getDirectory()).getDirectoryHandle(path.slice("opfs:".length));
+
+/** Files of indexes, in a file system that all pages of a test share. */
+const files = {
+  path: () => `opfs:index-${crypto.randomUUID()}`,
+  async names(path) {
+    const names = [];
+    for await (const name of (await directory(path)).keys()) names.push(name);
+    return names;
+  },
+  async read(path, name) {
+    return new Uint8Array(await (await (await (await directory(path)).getFileHandle(name)).getFile()).arrayBuffer());
+  },
+  async write(path, name, bytes) {
+    const stream = await (await (await directory(path)).getFileHandle(name, { create: true })).createWritable();
+    await stream.write(bytes);
+    await stream.close();
+  },
+  remove: async (path, name) => (await directory(path)).removeEntry(name),
+};
+
 const context = {
   api,
+  files,
   now: () => performance.now(),
   sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
 };

@@ -1,7 +1,9 @@
 /** What the WebAssembly modules export (`src/` of this package). Failures are thrown. */
+import type { IndexInfo } from "@maxsim/api";
 import type {
-  NativeEngine, RawCodec, RawCorpusOptions, RawEncoded, RawEngineOptions, RawGradients, RawOp, RawPacked, RawPlan, RawQuantized,
-  RawResidual, RawResidualCodes, RawResult, RawScores, RawTensor, RawTokens,
+  NativeEngine, RawBatch, RawBuildOptions, RawBuildState, RawBytes, RawCodec, RawCorpusOptions, RawCount, RawEncoded,
+  RawEngineOptions, RawGradients, RawHits, RawIds, RawIndexSearch, RawOp, RawPacked, RawPlan, RawQuantized, RawResidual,
+  RawResidualCodes, RawResult, RawRows, RawScores, RawSelection, RawTensor, RawTokens,
 } from "@maxsim/api/binding";
 
 /** Says whether a call should stop; asked while it runs. */
@@ -26,6 +28,81 @@ export interface CpuModule extends EngineModule {
   quantize(x: RawTensor, dtype: string, scale?: string): RawQuantized;
   dequantize(x: RawTensor, scales: Float32Array): RawResult;
   decodeResidualDocuments(d: RawResidual, normalize?: boolean): RawResult;
+}
+
+/** The module of indexes. */
+export interface PlaidModule extends Module {
+  createEngine(options: RawEngineOptions): IndexEngine;
+  WasmFiles: {
+    /** No files; `name` is for errors. */
+    new (name: string): WasmFiles;
+    /** The files of an index in one file, which `file` has read as `pack`. */
+    unpack(name: string, file: WasmFiles): WasmFiles;
+  };
+}
+
+export interface IndexEngine {
+  openIndex(files: WasmFiles): WasmIndex;
+  /** An index in a file of `size` bytes, of which `read(start, end)` promises parts; `progress` ends this by throwing. */
+  openRemoteIndex(
+    name: string, size: number, read: (start: number, end: number) => Promise<Uint8Array>,
+    progress: (loaded: number, total: number) => void,
+  ): Promise<WasmRemoteIndex>;
+  createBuild(files: WasmFiles, options: RawBuildOptions): WasmBuild;
+  free(): void;
+}
+
+/** The files of an index in the module's memory. */
+export interface WasmFiles {
+  /** Reads a file: `begin`, `fill` by and by (`false` where there is no room), `end`. */
+  begin(name: string, length: number): void;
+  fill(name: string, offset: number, bytes: Uint8Array): boolean;
+  end(name: string): void;
+  forget(name: string): void;
+  names(): string[];
+  /** Files that a manifest relies on. */
+  needed(manifest: string): { name: string; length: number }[];
+  /** Files to be written, in this order; to be removed if they have no length. */
+  changes(): { name: string; length?: number }[];
+  /** A copy of a part of a file. */
+  read(name: string, start: number, end: number): Uint8Array | undefined;
+  /** The changes were made. */
+  made(): void;
+  /** They were not. */
+  revert(): void;
+  free(): void;
+}
+
+export interface WasmIndex {
+  info(): IndexInfo;
+  search(q: RawTokens, options: RawIndexSearch, poll?: Poll): RawHits;
+  add(batch: RawBatch, replace: boolean, poll?: Poll): RawCount;
+  delete(which: RawSelection, poll?: Poll): RawCount;
+  compact(poll?: Poll): RawCount;
+  refresh(): RawCount;
+  /** Goes back to what the files hold. */
+  reset(): void;
+  verify(): RawCount;
+  pack(): RawBytes;
+  metadata(ids: RawIds): RawRows;
+  free(): void;
+}
+
+/** An index that reads residuals when searches need them. */
+export interface WasmRemoteIndex {
+  info(): IndexInfo;
+  search(q: RawTokens, options: RawIndexSearch, poll?: Poll): Promise<RawHits>;
+  metadata(ids: RawIds): RawRows;
+  free(): void;
+}
+
+export interface WasmBuild {
+  state(): RawBuildState;
+  sample(documents: RawTokens, poll?: Poll): RawBuildState;
+  train(poll?: Poll): RawBuildState;
+  add(batch: RawBatch, poll?: Poll): RawBuildState;
+  finish(): WasmIndex;
+  free(): void;
 }
 
 export interface EncoderModule extends Module {

@@ -2,3 +2,4 @@
 declare module "#cpu";
 declare module "#encoder";
 declare module "#gpu";
+declare module "#plaid";

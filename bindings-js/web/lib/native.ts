@@ -1,12 +1,16 @@
 /** The native binding of `@maxsim/api` over threads. */
+import type { BlobLike, FileHandleLike, IndexInfo } from "@maxsim/api";
 import type {
-  Failure, Native, NativeCancel, NativeCorpus, NativeEncoder, NativeEngine, RawCodec, RawCorpusOptions, RawEncoded,
-  RawEngineOptions, RawGradients, RawOp, RawPacked, RawPlan, RawQuantized, RawResidual, RawResidualCodes, RawResult, RawScores,
-  RawTensor, RawTokens,
+  Failure, Native, NativeBuild, NativeCancel, NativeCorpus, NativeEncoder, NativeEngine, NativeIndex, RawBatch, RawBuildOptions,
+  RawBuildState, RawBytes, RawCodec, RawCorpusOptions, RawCount, RawEncoded, RawEngineOptions, RawGradients, RawHits, RawIds,
+  RawIndexSearch, RawIndexSource, RawOp, RawPacked, RawPlan, RawQuantized, RawResidual, RawResidualCodes, RawResult, RawRows,
+  RawScores, RawSelection, RawTensor, RawTokens,
 } from "@maxsim/api/binding";
+import type { Changed } from "./index-service.js";
 import type { CorpusFacts } from "./module.js";
+import type { Place } from "./places.js";
 import { Cancel, elsewhere, here, type Thread } from "./thread.js";
-import { failure, type Load, type Source } from "./service.js";
+import { failure, type Load, type Progress, type Source } from "./service.js";
 import { webgpu } from "./webgpu.js";
 
 /** Milliseconds after which the worker of quantisers goes, which nobody disposes. */
@@ -34,10 +38,17 @@ const ENCODER: Kind = {
   load: () => import("./encoder.js"),
 };
 
+const PLAID: Kind = {
+  worker: () => new Worker(new URL("./plaid.worker.js", import.meta.url), { type: "module" }),
+  load: () => import("./plaid.js"),
+};
+
 const url = {
   simd: () => new URL("./cpu-simd.wasm", import.meta.url).href,
   scalar: () => new URL("./cpu-scalar.wasm", import.meta.url).href,
   gpu: () => new URL("./gpu.wasm", import.meta.url).href,
+  plaidSimd: () => new URL("./plaid-simd.wasm", import.meta.url).href,
+  plaidScalar: () => new URL("./plaid-scalar.wasm", import.meta.url).href,
   encoder: () => new URL("./encoder.wasm", import.meta.url).href,
   model: () => new URL("./static-en-128.bin", import.meta.url).href,
 };
@@ -57,12 +68,165 @@ const failed = (value: object): value is Failure => "code" in value;
 /** Frees what users forget to. */
 const forgotten = new FinalizationRegistry<() => void>((free) => free());
 
+/** An index, or a build of one, on a thread of its own. */
+class Indexes {
+  readonly #options: RawEngineOptions;
+  readonly #worker: boolean | undefined;
+
+  constructor({ worker, ...options }: RawEngineOptions) {
+    this.#options = options;
+    this.#worker = worker;
+  }
+
+  #thread(): Thread {
+    const scalar = !hasSimd() || this.#options.cpuLevel === "generic";
+    return thread(PLAID, { wasm: scalar ? url.plaidScalar() : url.plaidSimd() }, this.#worker);
+  }
+
+  async open(source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel): Promise<NativeIndex | Failure> {
+    const place = placeOf(source);
+    if (place === undefined) return wrong("source", "a URL", JSON.stringify(source));
+    const at = this.#thread();
+    const facts = await at.call<{ info: IndexInfo }>("open", [this.#options, place, lazy], { progress, cancel });
+    if (!failed(facts)) return new Index(at, facts.info);
+    at.close();
+    return facts;
+  }
+
+  async build(path: string | FileHandleLike, options: RawBuildOptions): Promise<NativeBuild | Failure> {
+    const place = placeOf(path);
+    if (place === undefined || "url" in place) return wrong("path", "opfs:path or a directory handle", JSON.stringify(path));
+    const at = this.#thread();
+    const state = await at.call<RawBuildState>("create", [this.#options, place, options]);
+    if (!failed(state)) return new Build(at);
+    at.close();
+    return state;
+  }
+}
+
+const wrong = (argument: string, expected: string, got: string): Failure =>
+  failure("ERR_VALUE", `${argument}: expected ${expected}, got ${got}`, { argument, expected, got });
+
+/** What a thread is to open, which does not know what URLs of the page are relative to; `undefined` if it is no URL. */
+function placeOf(source: RawIndexSource): Place | undefined {
+  if (typeof source === "string") {
+    if (source.startsWith("opfs:")) return { opfs: source.slice("opfs:".length) };
+    try {
+      return { url: new URL(source, globalThis.document?.baseURI ?? globalThis.location.href).href };
+    } catch {
+      return undefined;
+    }
+  }
+  if (source instanceof Uint8Array) return { bytes: source };
+  return "kind" in source ? { handle: source as FileSystemHandle } : { blob: source as BlobLike as Blob };
+}
+
+class Index implements NativeIndex {
+  readonly #thread: Thread;
+  #info: IndexInfo;
+
+  constructor(thread: Thread, info: IndexInfo) {
+    this.#thread = thread;
+    this.#info = info;
+    forgotten.register(this, () => thread.close());
+  }
+
+  info(): IndexInfo {
+    return this.#info;
+  }
+
+  search(q: RawTokens, options: RawIndexSearch, cancel?: NativeCancel): Promise<RawHits | Failure> {
+    return this.#thread.call("search", [q, options], { cancel });
+  }
+
+  add(batch: RawBatch, replace: boolean, cancel?: NativeCancel): Promise<RawCount | Failure> {
+    return this.#change("add", [batch, replace], cancel);
+  }
+
+  delete(which: RawSelection, cancel?: NativeCancel): Promise<RawCount | Failure> {
+    return this.#change("delete", [which], cancel);
+  }
+
+  compact(cancel?: NativeCancel): Promise<RawCount | Failure> {
+    return this.#change("compact", [], cancel);
+  }
+
+  refresh(): Promise<RawCount | Failure> {
+    return this.#change("refresh", []);
+  }
+
+  verify(): Promise<RawCount | Failure> {
+    return this.#thread.call("verify", []);
+  }
+
+  pack(): Promise<RawBytes | Failure> {
+    return this.#thread.call("pack", []);
+  }
+
+  metadata(ids: RawIds): Promise<RawRows | Failure> {
+    return this.#thread.call("metadata", [ids]);
+  }
+
+  dispose(): void {
+    this.#thread.close();
+  }
+
+  async #change(name: string, args: unknown[], cancel?: NativeCancel): Promise<RawCount | Failure> {
+    const keep = (result: Changed | Failure): void => {
+      // Changes may be answered in another order than that in which they were made.
+      if (!failed(result) && result.info.generation >= this.#info.generation) this.#info = result.info;
+    };
+    const result = await this.#thread.call<Changed>(name, args, { cancel, undo: (late) => keep(late as Changed) });
+    keep(result);
+    return result;
+  }
+}
+
+class Build implements NativeBuild {
+  readonly #thread: Thread;
+  #finished = false;
+
+  constructor(thread: Thread) {
+    this.#thread = thread;
+  }
+
+  state(): Promise<RawBuildState | Failure> {
+    return this.#thread.call("state", []);
+  }
+
+  sample(documents: RawTokens, cancel?: NativeCancel): Promise<RawBuildState | Failure> {
+    return this.#thread.call("sample", [documents], { cancel });
+  }
+
+  train(cancel?: NativeCancel): Promise<RawBuildState | Failure> {
+    return this.#thread.call("train", [], { cancel });
+  }
+
+  add(batch: RawBatch, cancel?: NativeCancel): Promise<RawBuildState | Failure> {
+    return this.#thread.call("encode", [batch], { cancel });
+  }
+
+  async finish(): Promise<NativeIndex | Failure> {
+    const facts = await this.#thread.call<{ info: IndexInfo }>("finish", []);
+    if (failed(facts)) return facts;
+    this.#finished = true;
+    return new Index(this.#thread, facts.info);
+  }
+
+  dispose(): void {
+    // The thread is the index's then.
+    if (!this.#finished) this.#thread.close();
+  }
+}
+
 class Engine implements NativeEngine {
   readonly info: NativeEngine["info"];
   readonly #thread: Thread;
+  readonly #indexes: Indexes;
 
-  constructor(thread: Thread, info: NativeEngine["info"]) {
+  constructor(thread: Thread, info: NativeEngine["info"], indexes: Indexes) {
     this.#thread = thread;
+    this.#indexes = indexes;
     this.info = info;
     forgotten.register(this, () => thread.close());
   }
@@ -95,6 +259,16 @@ class Engine implements NativeEngine {
 
   residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure> {
     return this.#keep("residualCorpus", [documents], cancel);
+  }
+
+  openIndex(
+    source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel,
+  ): Promise<NativeIndex | Failure> {
+    return this.#indexes.open(source, lazy, progress, cancel);
+  }
+
+  createBuild(path: string | FileHandleLike, options: RawBuildOptions): Promise<NativeBuild | Failure> {
+    return this.#indexes.build(path, options);
   }
 
   dispose(): void {
@@ -187,6 +361,16 @@ class Preferring implements NativeEngine {
     return this.#ask(undefined, (engine) => engine.residualCorpus(documents, cancel));
   }
 
+  openIndex(
+    source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel,
+  ): Promise<NativeIndex | Failure> {
+    return this.#first.openIndex(source, lazy, progress, cancel);
+  }
+
+  createBuild(path: string | FileHandleLike, options: RawBuildOptions): Promise<NativeBuild | Failure> {
+    return this.#first.createBuild(path, options);
+  }
+
   dispose(): void {
     this.#first.dispose();
     void this.#second?.then((engine) => failed(engine) || engine.dispose());
@@ -228,18 +412,19 @@ class Encoder implements NativeEncoder {
 }
 
 /** An engine on a thread of its own, or why there is none. */
-async function start(at: Thread, options: RawEngineOptions, levels?: string[]): Promise<NativeEngine | Failure> {
+async function start(at: Thread, { worker, ...options }: RawEngineOptions, levels?: string[]): Promise<NativeEngine | Failure> {
   const info = await at.call<NativeEngine["info"]>("start", [options]);
-  if (!failed(info)) return new Engine(at, levels === undefined ? info : { ...info, levels });
+  const indexes = new Indexes({ worker, ...options });
+  if (!failed(info)) return new Engine(at, levels === undefined ? info : { ...info, levels }, indexes);
   at.close();
   return info;
 }
 
-function startCpu(options: RawEngineOptions, worker?: boolean): Promise<NativeEngine | Failure> {
+function startCpu(options: RawEngineOptions): Promise<NativeEngine | Failure> {
   const simd = hasSimd();
   const scalar = !simd || options.cpuLevel === "generic";
   const levels = simd ? ["simd128", "generic"] : ["generic"];
-  return start(thread(CPU, { wasm: scalar ? url.scalar() : url.simd() }, worker), options, levels);
+  return start(thread(CPU, { wasm: scalar ? url.scalar() : url.simd() }, options.worker), options, levels);
 }
 
 let helper: Thread | undefined;
@@ -270,14 +455,14 @@ export const native: Native = {
   // Inputs are copied before a call returns.
   HOLD_BYTES: Infinity,
 
-  async createEngine({ backend, worker, ...options }) {
-    const cpu = (): Promise<NativeEngine | Failure> => startCpu(options, worker);
+  async createEngine({ backend, ...options }) {
+    const cpu = (): Promise<NativeEngine | Failure> => startCpu(options);
     if (backend === "cpu" || (backend === undefined && (options.cpuLevel !== undefined || webgpu() === undefined))) return cpu();
     if (backend === "cuda") {
       const [what, hint] = ["backend cuda", "browsers have wgpu and cpu"];
       return failure("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint });
     }
-    const gpu = await start(thread(GPU, { wasm: url.gpu() }, worker), options);
+    const gpu = await start(thread(GPU, { wasm: url.gpu() }, options.worker), options);
     if (backend === "wgpu" || (failed(gpu) && gpu.code === "ERR_VALUE")) return gpu;
     if (!failed(gpu)) return new Preferring(gpu, cpu, options.silent);
     // That there is no adapter is nothing unusual.

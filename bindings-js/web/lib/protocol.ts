@@ -20,10 +20,14 @@ export type Reply =
   | { id: number; failure: Failure; warnings: string[] }
   | { id: number; progress: [loaded: number, total: number] };
 
+/** An array or an object without a class: blobs and handles of files have no parts to look at, and are copied by the browser. */
+const isPlain = (value: unknown): value is object =>
+  Array.isArray(value) || (typeof value === "object" && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value)));
+
 /** The buffers of all arrays in a plain value, to be handed over. */
 export function buffers(value: unknown, found: Set<ArrayBuffer> = new Set()): Set<ArrayBuffer> {
   if (ArrayBuffer.isView(value)) found.add(value.buffer as ArrayBuffer);
-  else if (typeof value === "object" && value !== null) for (const part of Object.values(value)) buffers(part, found);
+  else if (isPlain(value)) for (const part of Object.values(value)) buffers(part, found);
   return found;
 }
 
@@ -31,6 +35,6 @@ export function buffers(value: unknown, found: Set<ArrayBuffer> = new Set()): Se
 export function copied<T>(value: T): T {
   if (ArrayBuffer.isView(value)) return (value as unknown as Uint8Array).slice() as T;
   if (Array.isArray(value)) return value.map(copied) as T;
-  if (typeof value !== "object" || value === null) return value;
+  if (!isPlain(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, copied(part)])) as T;
 }

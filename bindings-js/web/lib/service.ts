@@ -38,10 +38,10 @@ export const failure = (code: Failure["code"], message: string, details: Failure
 });
 
 /** The bytes at `url`, or a failure. */
-export async function download(url: string): Promise<Response> {
+export async function download(url: string, options?: RequestInit): Promise<Response> {
   let problem: string;
   try {
-    const response = await fetch(url);
+    const response = await fetch(url, options);
     if (response.ok) return response;
     problem = `HTTP status ${response.status}`;
   } catch (error) {

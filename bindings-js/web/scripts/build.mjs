@@ -10,7 +10,7 @@ const { version } = JSON.parse(readFileSync(`${packageDir}/package.json`, "utf8"
 for (const file of readdirSync(`${packageDir}/dist`)) if (/\.js(\.map)?$/.test(file)) rmSync(`${packageDir}/dist/${file}`);
 await build({
   absWorkingDir: packageDir,
-  entryPoints: ["lib/index.ts", "lib/cpu.worker.ts", "lib/gpu.worker.ts", "lib/encoder.worker.ts"],
+  entryPoints: ["lib/index.ts", "lib/cpu.worker.ts", "lib/gpu.worker.ts", "lib/encoder.worker.ts", "lib/plaid.worker.ts"],
   outdir: "dist",
   chunkNames: "[name]-[hash]",
   bundle: true,

@@ -17,6 +17,8 @@ mod alloc;
 mod encoder;
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 mod engine;
+#[cfg(feature = "plaid")]
+mod plaid;
 #[cfg(feature = "cpu")]
 mod quantize;
 mod read;

@@ -282,3 +282,141 @@ impl RawCorpusOptions {
         }
     }
 }
+
+#[cfg(feature = "plaid")]
+pub(crate) use plaid::{RawBatch, RawBuildOptions, RawIds, RawIndexSearch, RawSelection, RawValue};
+
+/// What indexes take.
+#[cfg(feature = "plaid")]
+mod plaid {
+    use js_sys::Array;
+    use wasm_bindgen::prelude::wasm_bindgen;
+
+    use super::RawTokens;
+
+    #[wasm_bindgen]
+    extern "C" {
+        /// `RawIds` of `native.ts`.
+        pub type RawIds;
+        #[wasm_bindgen(method, getter)]
+        fn numbers(this: &RawIds) -> Option<Vec<u64>>;
+        #[wasm_bindgen(method, getter)]
+        fn texts(this: &RawIds) -> Option<Vec<String>>;
+
+        /// `RawValue` of `native.ts`.
+        pub type RawValue;
+        #[wasm_bindgen(method, getter)]
+        fn name(this: &RawValue) -> String;
+        #[wasm_bindgen(method, getter)]
+        fn bool(this: &RawValue) -> Option<bool>;
+        #[wasm_bindgen(method, getter)]
+        fn int(this: &RawValue) -> Option<i64>;
+        #[wasm_bindgen(method, getter)]
+        fn float(this: &RawValue) -> Option<f64>;
+        #[wasm_bindgen(method, getter)]
+        fn text(this: &RawValue) -> Option<String>;
+
+        /// `RawBatch` of `native.ts`.
+        pub type RawBatch;
+        #[wasm_bindgen(method, getter)]
+        pub fn documents(this: &RawBatch) -> RawTokens;
+        #[wasm_bindgen(method, getter)]
+        pub fn ids(this: &RawBatch) -> Option<RawIds>;
+        #[wasm_bindgen(method, getter)]
+        pub fn metadata(this: &RawBatch) -> Option<Vec<Array>>;
+
+        /// `RawSelection` of `native.ts`.
+        pub type RawSelection;
+        #[wasm_bindgen(method, getter)]
+        pub fn filter(this: &RawSelection) -> Option<String>;
+        #[wasm_bindgen(method, getter)]
+        pub fn parameters(this: &RawSelection) -> Option<Array>;
+        #[wasm_bindgen(method, getter)]
+        pub fn ids(this: &RawSelection) -> Option<RawIds>;
+
+        /// `RawIndexSearch` of `native.ts`.
+        pub type RawIndexSearch;
+        #[wasm_bindgen(method, getter, js_name = topK)]
+        fn top_k(this: &RawIndexSearch) -> f64;
+        #[wasm_bindgen(method, getter, js_name = nIvfProbe)]
+        fn n_ivf_probe(this: &RawIndexSearch) -> Option<f64>;
+        #[wasm_bindgen(method, getter, js_name = nFullScores)]
+        fn n_full_scores(this: &RawIndexSearch) -> Option<f64>;
+        #[wasm_bindgen(method, getter, js_name = centroidScoreThreshold)]
+        fn centroid_score_threshold(this: &RawIndexSearch) -> Option<f64>;
+        #[wasm_bindgen(method, getter)]
+        fn exact(this: &RawIndexSearch) -> Option<bool>;
+        #[wasm_bindgen(method, getter)]
+        fn normalize(this: &RawIndexSearch) -> Option<bool>;
+        #[wasm_bindgen(method, getter)]
+        fn explain(this: &RawIndexSearch) -> Option<bool>;
+        #[wasm_bindgen(method, getter)]
+        fn precision(this: &RawIndexSearch) -> Option<String>;
+        #[wasm_bindgen(method, getter)]
+        pub fn which(this: &RawIndexSearch) -> RawSelection;
+
+        /// `RawBuildOptions` of `native.ts`.
+        pub type RawBuildOptions;
+        #[wasm_bindgen(method, getter)]
+        fn ids(this: &RawBuildOptions) -> Option<String>;
+        #[wasm_bindgen(method, getter)]
+        fn nbits(this: &RawBuildOptions) -> Option<f64>;
+        #[wasm_bindgen(method, getter)]
+        fn centroids(this: &RawBuildOptions) -> Option<f64>;
+        #[wasm_bindgen(method, getter)]
+        fn iterations(this: &RawBuildOptions) -> Option<f64>;
+        #[wasm_bindgen(method, getter)]
+        fn seed(this: &RawBuildOptions) -> Option<f64>;
+        #[wasm_bindgen(method, getter)]
+        fn replace(this: &RawBuildOptions) -> Option<bool>;
+        #[wasm_bindgen(method, getter)]
+        fn source(this: &RawBuildOptions) -> Option<String>;
+    }
+
+    impl RawIds {
+        pub(crate) fn read(&self) -> maxsim_js::RawIds {
+            maxsim_js::RawIds { numbers: self.numbers(), texts: self.texts() }
+        }
+    }
+
+    impl RawValue {
+        pub(crate) fn read(&self) -> maxsim_js::RawValue {
+            maxsim_js::RawValue {
+                name: self.name(),
+                bool: self.bool(),
+                int: self.int(),
+                float: self.float(),
+                text: self.text(),
+            }
+        }
+    }
+
+    impl RawIndexSearch {
+        pub(crate) fn read(&self) -> maxsim_js::RawIndexSearch {
+            maxsim_js::RawIndexSearch {
+                top_k: self.top_k() as usize,
+                n_ivf_probe: self.n_ivf_probe().map(|n| n as usize),
+                n_full_scores: self.n_full_scores().map(|n| n as usize),
+                centroid_score_threshold: self.centroid_score_threshold(),
+                exact: self.exact(),
+                normalize: self.normalize(),
+                explain: self.explain(),
+                precision: self.precision(),
+            }
+        }
+    }
+
+    impl RawBuildOptions {
+        pub(crate) fn read(&self) -> maxsim_js::RawBuildOptions {
+            maxsim_js::RawBuildOptions {
+                ids: self.ids(),
+                nbits: self.nbits().map(|n| n as usize),
+                centroids: self.centroids().map(|n| n as usize),
+                iterations: self.iterations().map(|n| n as usize),
+                seed: self.seed().map(|seed| seed as u64),
+                replace: self.replace(),
+                source: self.source(),
+            }
+        }
+    }
+}

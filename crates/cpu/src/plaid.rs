@@ -84,18 +84,24 @@ pub(crate) fn plaid_search(
     let PlaidIndex::Host { codec, segments } = &op.index else { unreachable!("planned for host memory") };
     let search = Search::new(op, codec, segments, kernels, cancel);
     let queries = op.q.count();
+    let shortlists = || match search.count {
+        0 => Ok(vec![Vec::new(); queries]),
+        _ if queries < threads.count() => {
+            let mut scratch = Scratch::default();
+            (0..queries).map(|query| search.shortlist(query, &mut scratch, Some(threads))).collect()
+        }
+        _ => threads.map(queries, Scratch::default, |scratch, query| search.shortlist(query, scratch, None)),
+    };
+    if op.options.candidates_only {
+        let candidate = |document| Hit { document, score: 0.0, winners: Vec::new() };
+        let lists: Vec<Vec<u32>> = shortlists()?;
+        return Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect());
+    }
     let mut found: Vec<Vec<retrieve::Hit>> = vec![Vec::new(); queries];
     if op.options.exact {
         search.score_all(&mut found, threads)?;
     } else if search.count > 0 {
-        let shortlists = if queries < threads.count() {
-            let mut scratch = Scratch::default();
-            (0..queries)
-                .map(|query| search.shortlist(query, &mut scratch, Some(threads)))
-                .collect::<Result<_>>()?
-        } else {
-            threads.map(queries, Scratch::default, |scratch, query| search.shortlist(query, scratch, None))?
-        };
+        let shortlists = shortlists()?;
         search.score_shortlists(&shortlists, &mut found, threads)?;
     }
     search.hits(found, threads)
@@ -185,14 +191,14 @@ impl<'a> Search<'a> {
         &part.segment.parts().codes[part.segment.rows(document - part.first)]
     }
 
-    /// Documents whose f32 scores decide about the hits of a query, ascending.
+    /// Documents whose f32 scores decide about the hits of a query, ascending; or its candidates, if nothing else is asked for.
     fn shortlist(&self, query: usize, scratch: &mut Scratch, threads: Option<&Threads>) -> Result<Vec<u32>> {
         self.cancel.check()?;
         let options = &self.op.options;
         let finite = is_finite(&self.op.q, query);
         let weights = self.weights.as_ref().filter(|_| finite);
         let few = options.shortlist();
-        if !self.probing() && (self.count <= few || weights.is_none()) {
+        if !self.probing() && (self.count <= few || weights.is_none() || options.candidates_only) {
             return Ok(self.everything());
         }
         let Scratch { packed, table, bytes } = scratch;
@@ -214,6 +220,7 @@ impl<'a> Search<'a> {
         }
         if let Some(weights) = weights
             && documents.len() > few
+            && !options.candidates_only
         {
             let scores = self.score_integers(packed, table, weights, &documents, threads)?;
             documents = best(scores.into_iter(), &documents, few);

@@ -324,6 +324,19 @@ impl Index {
         Ok(chosen)
     }
 
+    /// [`select`](Self::select); `None` if all documents are.
+    pub(crate) fn chosen(&self, selection: Selection<'_>) -> Result<Option<Bitmap>> {
+        match selection {
+            Selection { filter: None, ids: None } => Ok(None),
+            selection => self.select(selection).map(Some),
+        }
+    }
+
+    /// Positions of documents that are not deleted; `None` if none is.
+    pub(crate) fn deleted_from(&self) -> Option<&Bitmap> {
+        (self.inner.live.count() < self.inner.live.len()).then_some(&self.inner.live)
+    }
+
     /// The best documents of every query, best first; among equal scores, the one added first.
     ///
     /// # Errors
@@ -335,12 +348,9 @@ impl Index {
         options: PlaidOptions,
         selection: Selection<'_>,
     ) -> Result<Vec<Vec<SearchHit>>> {
-        let subset = match selection {
-            Selection { filter: None, ids: None } => None,
-            selection => Some(self.select(selection)?),
-        };
+        let subset = self.chosen(selection)?;
         let segments: Vec<&Segment> = self.segments().collect();
-        let live = (self.inner.live.count() < self.inner.live.len()).then_some(&self.inner.live);
+        let live = self.deleted_from();
         let resident = self.resident.as_ref();
         let searched =
             Searched { live, subset: subset.as_ref(), resident, ..Searched::all(self.codec(), &segments) };

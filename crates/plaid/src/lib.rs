@@ -6,6 +6,7 @@
 //! - [`Searched`]: a search, in short.
 //! - [`build`]: an index of any size from documents that are gone through twice, in bounded memory.
 //! - [`Index`], [`IndexWriter`]: an index that is kept: opened, searched, added to, deleted from, compacted.
+//! - [`RemoteIndex`]: an index of which is read only what searches need.
 //! - [`store`]: where an index is kept: a directory, memory, one file.
 //! - [`Filter`]: expressions over documents' metadata.
 //! - [`Segment`], [`Bitmap`]: immutable documents, and sets of them.
@@ -19,6 +20,7 @@ pub mod exchange;
 mod ids;
 mod index;
 mod metadata;
+mod remote;
 mod search;
 pub mod store;
 mod train;
@@ -30,6 +32,7 @@ pub use ids::{DocumentId, IdKind};
 pub use index::{Index, IndexInfo, SearchHit, Selection};
 pub use maxsim_core::plaid::{Bitmap, Buffer, Segment, SegmentParts, SharedBytes};
 pub use metadata::{ColumnType, Columns, Filter, Row, Value};
+pub use remote::RemoteIndex;
 pub use search::Searched;
 pub use train::{MAX_SAMPLE, Sample, TrainOptions, centroids_for, train};
 pub use writer::{CreateOptions, IndexWriter, SEGMENT_BYTES};

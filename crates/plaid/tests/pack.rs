@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use common::{add, codec, contents, engine};
-use maxsim_core::{BoxFuture, Error, ErrorCode, Result};
+use maxsim_core::{BoxFuture, Error, ErrorCode, PlaidOptions, Precision, Result, Tokens};
 use maxsim_plaid::store::{MemorySource, MemoryStorage, PackStorage, Source, Verify, fetch, pack, shared};
-use maxsim_plaid::{CreateOptions, Index, IndexWriter};
+use maxsim_plaid::{CreateOptions, DocumentId, Filter, Index, IndexWriter, RemoteIndex, Selection};
 
 fn packed() -> (Index, Vec<u8>) {
     let storage = MemoryStorage::new();
@@ -98,4 +98,79 @@ fn damage_on_the_way_is_noticed() {
     let mut stop = |_, _| Err(Error::Aborted);
     let stopped = fetch(MemorySource::new("pack", shared(&bytes)), &mut stop);
     assert_eq!(pollster::block_on(stopped).err().unwrap().code(), ErrorCode::Aborted);
+}
+
+#[test]
+fn a_search_reads_no_more_than_its_candidates() {
+    let (index, bytes) = packed();
+    let open = |bytes: &[u8], asked: &Arc<Mutex<Vec<Range<u64>>>>| {
+        let source = Watched(MemorySource::new("pack", shared(bytes)), Arc::clone(asked));
+        let mut told = Vec::new();
+        let mut progress = |done, total| {
+            told.push((done, total));
+            Ok(())
+        };
+        let opened = pollster::block_on(RemoteIndex::open(Arc::new(source), &mut progress));
+        opened.inspect(|_| assert!(told.is_sorted() && told[told.len() - 1].0 == told[0].1, "{told:?}"))
+    };
+    let asked: Arc<Mutex<Vec<Range<u64>>>> = Arc::default();
+    let read = || asked.lock().unwrap().drain(..).map(|range| range.end - range.start).sum::<u64>();
+    let remote = open(&bytes, &asked).unwrap();
+    let opening = read();
+    let residuals: u64 = index.segments().map(|segment| segment.parts().residuals.len() as u64).sum();
+    assert!(opening < bytes.len() as u64 - residuals + 3 * 4096, "{opening} of {}", bytes.len());
+    assert_eq!(remote.index().info(), index.info());
+    assert_eq!(remote.index().metadata(&12.into()), index.metadata(&12.into()));
+
+    let queries: Vec<f32> = (0..7).flat_map(|name| common::vectors(name + 40)).collect();
+    let q = Tokens::padded(&queries, &[1, queries.len() / common::DIM, common::DIM]).unwrap();
+    let both = [&queries[..2 * common::DIM], &queries[4 * common::DIM..6 * common::DIM]].concat();
+    let both = Tokens::padded(&both, &[2, 2, common::DIM]).unwrap();
+    let filter = Filter::parse("name > 500 AND even = TRUE", &[]).unwrap();
+    let ids: Vec<_> = (100..400).map(DocumentId::from).collect();
+    let few = PlaidOptions { n_full_scores: 40, explain: true, ..PlaidOptions::top_k(3) };
+    let mut total = 0;
+    for (q, options, selection) in [
+        (q.clone(), few, Selection { filter: None, ids: Some(&ids) }),
+        (q.clone(), few, Selection::default()),
+        (q.clone(), few, Selection { filter: Some(&filter), ids: None }),
+        (q.clone(), PlaidOptions { precision: Precision::Exact, ..few }, Selection::default()),
+        (both.clone(), PlaidOptions { n_full_scores: 800, ..few }, Selection::default()),
+        (q.clone(), few, Selection { filter: None, ids: Some(&ids[..5]) }),
+        (q.clone(), few, Selection { filter: None, ids: Some(&[]) }),
+        (q.clone(), PlaidOptions { n_full_scores: 400, top_k: 60, ..few }, Selection::default()),
+        (both, PlaidOptions { exact: true, ..few }, Selection::default()),
+    ] {
+        let expected = index.search(&engine(), q.clone(), options, selection).unwrap();
+        let found = pollster::block_on(remote.search(&engine(), q.clone(), options, selection)).unwrap();
+        assert_eq!(found, expected, "{options:?}");
+        let first = total == 0;
+        total += read();
+        let again = pollster::block_on(remote.search(&engine(), q, options, selection)).unwrap();
+        assert_eq!((again, read()), (expected, 0), "what was read is kept");
+        if first {
+            // Neighbours, of which the first segment has some thousands in a block.
+            assert!(0 < total && total <= 2 << 16 && 2 * total < residuals, "{total} of {residuals}");
+        }
+    }
+    // All documents were scored in the end; only what lies between two reads may be read twice.
+    assert!(residuals <= total && total < 2 * residuals, "{total} of {residuals}");
+
+    for at in (0..bytes.len()).step_by(bytes.len() / 150) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        let searched = open(&damaged, &asked).and_then(|remote| {
+            let everything = PlaidOptions { exact: true, ..few };
+            pollster::block_on(remote.search(&engine(), q.clone(), everything, Selection::default()))
+        });
+        match searched {
+            // Zeros between sections are nobody's.
+            Ok(_) => assert_eq!(bytes[at], 0, "byte {at}"),
+            Err(error) => assert!(
+                matches!(error.code(), ErrorCode::Corrupt | ErrorCode::Format | ErrorCode::Version),
+                "{error}"
+            ),
+        }
+        assert!(open(&bytes[..at], &asked).is_err());
+    }
 }

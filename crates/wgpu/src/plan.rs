@@ -173,7 +173,7 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
         Op::Forward(op) => ("forward", Some(op)),
         Op::Retrieve(op) => ("retrieve", Some(&op.forward)),
         Op::ApproxScore(_) => ("approx", None),
-        Op::PlaidSearch(_) => ("plaid_search", None),
+        Op::PlaidSearch(op) if !op.options.candidates_only => ("plaid_search", None),
         Op::FromHidden(_) => ("from_hidden", None),
         Op::FromHiddenBackward(_) => ("from_hidden_backward", None),
         Op::Backward(op) => ("backward", Some(&op.forward)),

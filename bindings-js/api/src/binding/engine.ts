@@ -208,9 +208,9 @@ class Engine implements api.Engine {
     return buildIndex(this.#host, this.#native, options);
   }
 
-  async openIndex(path: string): Promise<api.Index> {
+  async openIndex(source: api.IndexSource, options?: api.OpenIndexOptions): Promise<api.Index> {
     this.#check();
-    return openIndex(this.#host, this.#native, path);
+    return openIndex(this.#host, this.#native, source, options);
   }
 
   scorer(options?: ScorerOptions): api.Scorer {

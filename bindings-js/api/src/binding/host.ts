@@ -15,6 +15,8 @@ export interface Host {
   native: Native;
   /** Shows a one-time warning. */
   warn(message: string): void;
+  /** Where files have paths: that of a `file:` URL. */
+  filePath?(url: string): string;
 }
 
 function failed(value: object): value is Failure {

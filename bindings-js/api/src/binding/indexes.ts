@@ -1,16 +1,15 @@
 /** `Index` and `buildIndex` over a native binding. */
-import { MaxSimError } from "../error.js";
 import type * as api from "../index.js";
 import type {
   BuildIndexOptions, CallOptions, DocumentId, IndexAddOptions, IndexBatch, IndexHit, IndexInfo, IndexSearchOptions,
-  MetadataValue, QueryInput, Selection,
+  MetadataValue, OpenIndexOptions, QueryInput, Selection,
 } from "../index.js";
 import {
-  argumentError, boolean, CALL, callback, count, describe, listOf, oneOf, settings, text, typedArrayName, type Schema,
+  argumentError, boolean, CALL, callback, count, describe, listOf, oneOf, pinned, settings, text, typedArrayName, type Schema,
 } from "./check.js";
 import { disposed, settle, type Host } from "./host.js";
 import type {
-  NativeBuild, NativeEngine, NativeIndex, RawBatch, RawBuildState, RawIds, RawSelection, RawTokens, RawValue,
+  NativeBuild, NativeEngine, NativeIndex, RawBatch, RawBuildState, RawIds, RawIndexSource, RawSelection, RawTokens, RawValue,
 } from "./native.js";
 import { held, tokens } from "./tokens.js";
 
@@ -25,9 +24,10 @@ const SEARCH: Schema<IndexSearchOptions> = {
   explain: boolean, precision: oneOf("default", "exact", "fast", "int8"), ...CHOICE, ...CALL,
 };
 const ADD: Schema<IndexAddOptions> = { replace: boolean, ...CALL };
+const OPEN: Schema<OpenIndexOptions> = { lazy: boolean, onProgress: callback, ...CALL };
 const BATCH: Schema<IndexBatch> = { documents: any, ids: any, metadata: any };
 const BUILD: Schema<BuildIndexOptions> = {
-  path: text, documents: callback, ids: oneOf("number", "text"), nbits: count, centroids: count, iterations: count,
+  path: any, documents: callback, ids: oneOf("number", "text"), nbits: count, centroids: count, iterations: count,
   seed: count, replace: boolean, source: text, onProgress: callback, ...CALL,
 };
 const U64_END = 2n ** 64n;
@@ -187,6 +187,11 @@ class Index implements api.Index {
     await settle(this.#host, [], undefined, () => this.#native.verify());
   }
 
+  async pack(): Promise<Uint8Array> {
+    this.#check();
+    return (await settle(this.#host, [], undefined, () => this.#native.pack())).bytes;
+  }
+
   async dispose(): Promise<void> {
     this.#disposed = true;
     this.#native.dispose();
@@ -197,15 +202,31 @@ class Index implements api.Index {
   }
 }
 
-function unsupported(what: string): MaxSimError {
-  const hint = "this package has no file system";
-  return new MaxSimError("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint });
+const isHandle = (value: unknown): value is api.FileHandleLike =>
+  typeof value === "object" && value !== null && ["file", "directory"].includes((value as api.FileHandleLike).kind);
+
+/** Where an index is, as far as it can be told without looking. */
+function sourceOf({ filePath }: Host, value: unknown): RawIndexSource {
+  if (typeof value === "string") return value;
+  if (ArrayBuffer.isView(value)) {
+    const { buffer, byteOffset, byteLength } = value;
+    return pinned(new Uint8Array(buffer, byteOffset, byteLength), "source");
+  }
+  if (Object.prototype.toString.call(value) === "[object ArrayBuffer]") return pinned(new Uint8Array(value as ArrayBuffer), "source");
+  const { href, slice } = (value ?? {}) as Partial<api.UrlLike & api.BlobLike>;
+  if (typeof href === "string") {
+    if (filePath === undefined) return href;
+    if (href.startsWith("file:")) return filePath(href);
+  }
+  if (filePath === undefined && (isHandle(value) || typeof slice === "function")) return value as api.FileHandleLike | api.BlobLike;
+  const expected = filePath === undefined ? "a URL, opfs:path, a handle, a Blob or bytes" : "a path, a file: URL or bytes";
+  throw argumentError("ERR_VALUE", "source", expected, describe(value));
 }
 
-export async function openIndex(host: Host, engine: NativeEngine, path: unknown): Promise<api.Index> {
-  if (engine.openIndex === undefined) throw unsupported("openIndex");
-  const at = text(path, "path");
-  return new Index(host, await settle(host, [], undefined, () => engine.openIndex!(at)));
+export async function openIndex(host: Host, engine: NativeEngine, source: unknown, options: unknown): Promise<api.Index> {
+  const { lazy = false, onProgress, signal } = settings<OpenIndexOptions>(options, "options", OPEN);
+  const from = sourceOf(host, source);
+  return new Index(host, await settle(host, [], signal, (cancel) => engine.openIndex(from, lazy, onProgress, cancel)));
 }
 
 /** Documents of a batch. */
@@ -215,12 +236,13 @@ function countOf({ offsets, shape }: RawTokens): number {
 }
 
 export async function buildIndex(host: Host, engine: NativeEngine, options: unknown): Promise<api.Index> {
-  if (engine.createBuild === undefined) throw unsupported("buildIndex");
   const { path, documents, onProgress, signal, ...rest } = settings<BuildIndexOptions>(options, "options", BUILD);
-  if (path === undefined) throw argumentError("ERR_VALUE", "path", "a directory", "none");
+  if (typeof path !== "string" && (host.filePath !== undefined || !isHandle(path) || path.kind !== "directory")) {
+    throw argumentError("ERR_VALUE", "path", "a directory", path === undefined ? "none" : describe(path));
+  }
   if (documents === undefined) throw argumentError("ERR_VALUE", "documents", "a function that gives batches", "none");
   if (signal?.aborted) throw signal.reason;
-  const build = await settle(host, [], undefined, () => engine.createBuild!(path, rest));
+  const build = await settle(host, [], undefined, () => engine.createBuild(path, rest));
   try {
     const native = await run(host, build, { documents, onProgress, signal });
     return new Index(host, native);

@@ -2,7 +2,9 @@
  * What a native binding (napi addon, WebAssembly, worker) offers. Plain values in, plain values out, so that they can
  * cross a thread. Inputs have been normalised, but only Rust checks that they fit each other.
  */
-import type { CpuLevel, EngineInfo, EngineOptions, ErrorCode, ErrorDetails, IndexInfo, Plan, Precision } from "../index.js";
+import type {
+  BlobLike, CpuLevel, EngineInfo, EngineOptions, ErrorCode, ErrorDetails, FileHandleLike, IndexInfo, Plan, Precision,
+} from "../index.js";
 
 /** Tokens with every representation reduced to one. */
 export interface RawTokens {
@@ -178,9 +180,10 @@ export interface NativeEngine {
   explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure>;
   corpus(documents: RawTokens, options: RawCorpusOptions, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
   residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
-  /** Where there is a file system. */
-  openIndex?(path: string): Promise<NativeIndex | Failure>;
-  createBuild?(path: string, options: RawBuildOptions): Promise<NativeBuild | Failure>;
+  openIndex(
+    source: RawIndexSource, lazy: boolean, progress?: (loaded: number, total: number) => void, cancel?: NativeCancel,
+  ): Promise<NativeIndex | Failure>;
+  createBuild(path: string | FileHandleLike, options: RawBuildOptions): Promise<NativeBuild | Failure>;
   dispose(): void;
 }
 
@@ -191,6 +194,9 @@ export interface NativeCorpus {
   readonly bytes: number;
   dispose(): void;
 }
+
+/** A path or URL, the bytes of a file, or what only browsers have. */
+export type RawIndexSource = string | Uint8Array | FileHandleLike | BlobLike;
 
 /** Ids of one kind. */
 export interface RawIds {
@@ -254,6 +260,10 @@ export interface RawCount {
   count: number;
 }
 
+export interface RawBytes {
+  bytes: Uint8Array;
+}
+
 /** Metadata of several documents. */
 export interface RawRows {
   rows: (RawValue[] | null)[];
@@ -268,6 +278,7 @@ export interface NativeIndex {
   compact(cancel?: NativeCancel): Promise<RawCount | Failure>;
   refresh(): Promise<RawCount | Failure>;
   verify(): Promise<RawCount | Failure>;
+  pack(): Promise<RawBytes | Failure>;
   metadata(ids: RawIds): Promise<RawRows | Failure>;
   dispose(): void;
 }

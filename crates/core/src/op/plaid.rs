@@ -70,6 +70,9 @@ pub struct PlaidOptions {
     pub centroid_score_threshold: Option<f32>,
     /// Score every allowed document: the reference that the other options approximate.
     pub exact: bool,
+    /// Stop after the second stage: hits are the documents that are left, ascending, as many as there are, without scores (0)
+    /// and winners. Needs no residuals ([`Segment::without_residuals`]). The CPU does this; other backends may refuse.
+    pub candidates_only: bool,
     /// Divide query tokens by `max(‖x‖₂, 1e-6)`. Document tokens always are.
     pub normalize: bool,
     /// Also return the winning document token of every query token.
@@ -87,6 +90,7 @@ impl Default for PlaidOptions {
             n_full_scores: 4096,
             centroid_score_threshold: None,
             exact: false,
+            candidates_only: false,
             normalize: true,
             explain: false,
             precision: Precision::Default,
@@ -175,6 +179,13 @@ impl<'a> PlaidSearch<'a> {
         {
             let expected = format!("segments made for {codec:?}");
             return Err(Error::shape("segments", expected, format!("another codec's at {at}")));
+        }
+        if let PlaidIndex::Host { segments, .. } = &self.index
+            && !self.options.candidates_only
+            && let Some(at) = segments.iter().position(|segment| !segment.has_residuals())
+        {
+            let got = format!("none at {at}");
+            return Err(Error::value("segments", "segments with residuals, unless for candidates only", got));
         }
         let documents = self.index.documents();
         if documents > u32::MAX as usize {

@@ -86,6 +86,11 @@ pub fn plaid_search(op: &PlaidSearch<'_>) -> Vec<Vec<Hit>> {
                 candidates = scored.into_iter().map(|(_, d)| d).collect();
             }
 
+            if options.candidates_only {
+                let hit = |d: usize| Hit { document: d as u32, score: 0.0, winners: Vec::new() };
+                candidates.sort_unstable();
+                return candidates.into_iter().map(hit).collect();
+            }
             let q = op.q.slice(query..query + 1);
             let vectors: Vec<Vec<f64>> =
                 (0..q.slots()).map(|row| vector(&q, row, options.normalize)).collect();

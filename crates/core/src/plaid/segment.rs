@@ -41,6 +41,24 @@ impl Segment {
     /// # Errors
     /// `ERR_SHAPE`, `ERR_INDEX` or `ERR_LIMIT` naming the array, where arrays do not fit each other.
     pub fn new(parts: SegmentParts, centroids: usize, residual_bytes: usize) -> Result<Self> {
+        let residuals = parts.codes.len().saturating_mul(residual_bytes);
+        Self::checked(parts, centroids, residual_bytes, residuals)
+    }
+
+    /// A segment whose residuals are elsewhere (`parts.residuals` is empty): candidates are found in it, nothing is scored.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_residuals(parts: SegmentParts, centroids: usize, residual_bytes: usize) -> Result<Self> {
+        Self::checked(parts, centroids, residual_bytes, 0)
+    }
+
+    fn checked(
+        parts: SegmentParts,
+        centroids: usize,
+        residual_bytes: usize,
+        residuals: usize,
+    ) -> Result<Self> {
         let tokens = parts.codes.len();
         if tokens >= MAX_TOKENS {
             return Err(Error::Limit {
@@ -56,7 +74,7 @@ impl Segment {
             }
             Err(Error::shape(argument, format!("{expected} entries"), format!("{got} entries")))
         };
-        count("residuals", tokens * residual_bytes, parts.residuals.len())?;
+        count("residuals", residuals, parts.residuals.len())?;
         count("inv_norms", tokens, parts.inv_norms.len())?;
         count("list_offsets", centroids + 1, parts.list_offsets.len())?;
         check_offsets(&parts.list_offsets, parts.list_entries.len(), "list_offsets")?;
@@ -135,6 +153,11 @@ impl Segment {
         self.parts.offsets[document] as usize..self.parts.offsets[document + 1] as usize
     }
 
+    /// Whether its residuals are here.
+    pub fn has_residuals(&self) -> bool {
+        self.parts.residuals.len() == self.tokens() * self.residual_bytes
+    }
+
     /// Documents with a token in the cell of `centroid`, ascending. Panics if there is no such centroid.
     pub fn list(&self, centroid: usize) -> &[u32] {
         let offsets = &self.parts.list_offsets;
@@ -154,12 +177,12 @@ impl Segment {
         Residual::checked(codec.clone(), &parts.codes, &parts.residuals, sequences, &*parts.inv_norms)
     }
 
-    /// Bytes of all arrays.
+    /// Bytes of all arrays, those of residuals that are elsewhere included.
     pub fn bytes(&self) -> usize {
         let parts = &self.parts;
         let words =
             parts.offsets.len() + parts.codes.len() + parts.list_offsets.len() + parts.list_entries.len();
-        4 * words + parts.residuals.len() + 2 * parts.inv_norms.len()
+        4 * words + self.tokens() * self.residual_bytes + 2 * parts.inv_norms.len()
     }
 }
 

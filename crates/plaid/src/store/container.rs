@@ -25,7 +25,7 @@ use maxsim_core::{Error, Result};
 
 use super::corrupt;
 use super::source::Source;
-use super::storage::Bytes;
+use super::storage::{Aligned, Bytes};
 use super::wire;
 
 /// What a file is, or a section: four ASCII characters.
@@ -277,7 +277,8 @@ impl Container {
 
     /// The bytes of a section, unchecked.
     pub(crate) fn bytes(&self, tag: Tag) -> Result<&[u8]> {
-        Ok(&(*self.bytes).as_ref()[self.range(tag)?])
+        let missing = || corrupt(&self.header.what, format!("section {:?} was not read", text(&tag)));
+        (*self.bytes).as_ref().get(self.range(tag)?).ok_or_else(missing)
     }
 
     /// The bytes of a section, compared with their checksums.
@@ -331,6 +332,11 @@ pub(crate) struct Remote<S> {
 
 /// What is read first: most headers whole.
 const FIRST_READ: u64 = 4096;
+/// Bytes asked for at a time where much is read.
+const READ: u64 = 1 << 20;
+
+/// Blocks of a section, in order, that lie next to each other.
+pub(crate) type Blocks = Range<u64>;
 
 impl<S: Source> Remote<S> {
     /// Reads and checks the header, in one read or two.
@@ -375,6 +381,54 @@ impl<S: Source> Remote<S> {
         self.header.check(section, (start / block) as usize, &bytes)?;
         bytes.truncate((range.end - start) as usize);
         Ok(bytes.split_off((range.start - start) as usize))
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Reads whole blocks of a section, each compared with its checksum.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn read_blocks(&self, tag: Tag, blocks: Blocks) -> Result<Vec<u8>> {
+        let block = BLOCK as u64;
+        self.read(tag, blocks.start * block..(blocks.end * block).min(self.length(tag)?)).await
+    }
+
+    /// The file as far as section `tag`, of which nothing is read: the sections before it can be looked at, and what the header
+    /// says of all. `progress` is told of bytes as they come.
+    ///
+    /// # Errors
+    /// The source's, and that of `progress`.
+    pub(crate) async fn before(
+        &self,
+        tag: Tag,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Container> {
+        let end = self.header.section(tag)?.offset;
+        let length = usize::try_from(end)
+            .map_err(|_| corrupt(&self.header.what, format!("{end} bytes are more than can be addressed")))?;
+        let mut bytes = Aligned::zeroed(length);
+        let mut start = 0;
+        while start < end {
+            let stop = (start + READ).min(end);
+            let part = self.source.read(start..stop).await?;
+            let to = &mut bytes.as_mut()[start as usize..stop as usize];
+            if part.len() != to.len() {
+                return Err(Error::io(&self.header.what, "another number of bytes than were asked for"));
+            }
+            to.copy_from_slice(&part);
+            progress(stop - start)?;
+            start = stop;
+        }
+        Ok(Container { header: Arc::new(self.header.clone()), bytes: Arc::new(bytes) })
+    }
+
+    /// Where a section lies in the file.
+    pub(crate) fn range(&self, tag: Tag) -> Result<Range<u64>> {
+        let section = self.header.section(tag)?;
+        Ok(section.offset..section.offset + section.length)
     }
 
     /// Length of a section.

@@ -3,7 +3,7 @@
 use maxsim_core::plaid::{Buffer, Segment, SegmentParts};
 use maxsim_core::{DType, Error, Result};
 
-use super::container::Tag;
+use super::container::{Container, Tag};
 use super::manifest::{FileRef, Role, SegmentRef, open_numbered, write_numbered};
 use super::storage::Storage;
 use super::{corrupt, wire};
@@ -20,7 +20,7 @@ const WEIGHTS: Tag = *b"WGTS";
 const AVERAGE: Tag = *b"AVGR";
 const OFFSETS: Tag = *b"DOFF";
 const CODES: Tag = *b"CODE";
-const RESIDUALS: Tag = *b"RESI";
+pub(crate) const RESIDUALS: Tag = *b"RESI";
 const NORMS: Tag = *b"NORM";
 const LIST_OFFSETS: Tag = *b"LOFF";
 const LISTS: Tag = *b"LIST";
@@ -140,15 +140,27 @@ pub(crate) fn read_segment(
     verify: Verify,
 ) -> Result<Stored> {
     let file = open_numbered(storage, &segment.file, SEGMENT)?;
+    if verify == Verify::All {
+        file.verify()?;
+    }
+    segment_of(&file, segment, codec, ids, true)
+}
+
+/// The segment in a file: everything but residuals and inverse norms compared with its checksums; `residuals`: with them, or without
+/// them, and inverse norms compared as well.
+pub(crate) fn segment_of(
+    file: &Container,
+    segment: &SegmentRef,
+    codec: &IndexCodec,
+    ids: IdKind,
+    residuals: bool,
+) -> Result<Stored> {
     let what = file.what();
     let mut head = wire::Reader::new(file.checked(HEAD)?, what);
     if (head.size()?, head.size()?) != (segment.documents, segment.tokens) {
         return Err(corrupt(what, "it holds other numbers of documents and tokens than the manifest says"));
     }
     head.finish()?;
-    if verify == Verify::All {
-        file.verify()?;
-    }
     let offsets: Buffer<u32> = file.checked_buffer(OFFSETS)?;
     if offsets.len() != segment.documents + 1 {
         return Err(corrupt(what, "there is not one offset per document"));
@@ -156,15 +168,16 @@ pub(crate) fn read_segment(
     let parts = SegmentParts {
         offsets,
         codes: file.checked_buffer(CODES)?,
-        residuals: file.buffer(RESIDUALS)?,
-        inv_norms: file.buffer(NORMS)?,
+        residuals: if residuals { file.buffer(RESIDUALS)? } else { Vec::new().into() },
+        inv_norms: if residuals { file.buffer(NORMS)? } else { file.checked_buffer(NORMS)? },
         list_offsets: file.checked_buffer(LIST_OFFSETS)?,
         list_entries: file.checked_buffer(LISTS)?,
     };
+    let make = if residuals { Segment::new } else { Segment::without_residuals };
     let stored = Stored {
-        segment: Segment::new(parts, codec.count(), codec.residual_bytes()).map_err(about(what))?,
-        ids: IdTable::read(&file, segment.documents, ids)?,
-        columns: Columns::read(&file, segment.documents)?,
+        segment: make(parts, codec.count(), codec.residual_bytes()).map_err(about(what))?,
+        ids: IdTable::read(file, segment.documents, ids)?,
+        columns: Columns::read(file, segment.documents)?,
     };
     if stored.segment.tokens() != segment.tokens {
         return Err(corrupt(what, "it holds another number of tokens than it says"));

@@ -26,7 +26,7 @@ impl MemoryStorage {
         Self { files: Arc::new(Mutex::new(files)), locked: Arc::default() }
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+    pub(super) fn files(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
         // No code that can panic runs while this is held.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

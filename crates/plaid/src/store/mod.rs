@@ -4,23 +4,25 @@
 //! `docs/index-format.md` describes every byte.
 
 pub(crate) mod container;
+mod deferred;
 #[cfg(not(target_arch = "wasm32"))]
 mod directory;
 pub(crate) mod files;
 pub(crate) mod manifest;
 mod memory;
-mod pack;
-mod source;
+pub(crate) mod pack;
+pub(crate) mod source;
 mod storage;
 pub(crate) mod wire;
 
+pub use deferred::{Change, DeferredStorage};
 #[cfg(not(target_arch = "wasm32"))]
 pub use directory::DirectoryStorage;
 pub use files::Verify;
 pub use memory::MemoryStorage;
 pub use pack::{PackStorage, fetch, pack};
 pub use source::{MemorySource, Source};
-pub use storage::{Bytes, Guard, Sink, Storage, shared};
+pub use storage::{Aligned, Bytes, Guard, Sink, Storage, shared};
 
 use maxsim_core::Error;
 

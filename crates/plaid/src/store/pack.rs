@@ -16,12 +16,13 @@ use super::{MemoryStorage, corrupt, wire};
 use crate::index::Index;
 use crate::store::manifest::CURRENT;
 
-const KIND: Tag = *b"PACK";
-const NAMES: Tag = *b"NAME";
+pub(crate) const KIND: Tag = *b"PACK";
+pub(crate) const NAMES: Tag = *b"NAME";
 /// Bytes asked for at a time by [`fetch`].
 const FETCH: u64 = 1 << 20;
 
-fn tag(file: usize) -> Tag {
+/// Section of file number `file`.
+pub(crate) fn tag(file: usize) -> Tag {
     let digit = |shift: usize| b"0123456789abcdef"[file >> shift & 15];
     [b'f', digit(8), digit(4), digit(0)]
 }
@@ -54,7 +55,8 @@ pub fn pack(index: &Index, sink: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn read_names(bytes: &[u8], what: &str) -> Result<Vec<String>> {
+/// Names of the files.
+pub(crate) fn read_names(bytes: &[u8], what: &str) -> Result<Vec<String>> {
     let mut record = wire::Reader::new(bytes, what);
     let names = (0..record.u32()?).map(|_| Ok(record.text()?.to_owned())).collect::<Result<Vec<_>>>()?;
     record.finish()?;
@@ -106,6 +108,13 @@ impl PackStorage {
             Ok((name, Arc::new(part) as Bytes))
         });
         Ok(Self { what: name.to_owned(), files: files.collect::<Result<_>>()? })
+    }
+}
+
+impl PackStorage {
+    /// The files in it.
+    pub(super) fn files(&self) -> &[(String, Bytes)] {
+        &self.files
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bytes that are read by range: over HTTP, from a browser's file system.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use maxsim_core::{BoxFuture, Error, MaybeSendSync, Result};
 
@@ -19,6 +20,50 @@ pub trait Source: MaybeSendSync {
     /// # Errors
     /// `ERR_IO` if they cannot be had.
     fn read(&self, range: Range<u64>) -> BoxFuture<Result<Vec<u8>>>;
+}
+
+/// A part of a file.
+#[derive(Clone)]
+pub(crate) struct PartSource {
+    file: Arc<dyn Source>,
+    name: String,
+    range: Range<u64>,
+}
+
+impl PartSource {
+    /// `range` of `file`, which holds a file of this name.
+    pub(crate) fn new(file: Arc<dyn Source>, name: &str, range: Range<u64>) -> Self {
+        let name = format!("{}/{name}", file.name());
+        Self { file, name, range }
+    }
+}
+
+impl Source for PartSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn read(&self, range: Range<u64>) -> BoxFuture<Result<Vec<u8>>> {
+        self.file.read(self.range.start + range.start..self.range.start + range.end)
+    }
+}
+
+impl Source for Arc<dyn Source> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn read(&self, range: Range<u64>) -> BoxFuture<Result<Vec<u8>>> {
+        (**self).read(range)
+    }
 }
 
 /// A file in memory as a [`Source`].

@@ -102,25 +102,38 @@ pub(crate) fn write<T>(
     result
 }
 
-/// Memory aligned as sections of files are, so that views of either need no copy.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-struct Lines {
+/// Memory aligned as sections of files are, so that views of either need no copy.
+pub struct Aligned {
     lines: Vec<Line>,
     len: usize,
 }
 
-impl AsRef<[u8]> for Lines {
+impl Aligned {
+    /// As many zeros, to be filled.
+    pub fn zeroed(len: usize) -> Self {
+        Self { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
+    }
+}
+
+impl AsRef<[u8]> for Aligned {
     fn as_ref(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 }
 
+impl AsMut<[u8]> for Aligned {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
 /// A copy of `bytes` that starts at a multiple of 64.
 pub fn shared(bytes: &[u8]) -> Bytes {
-    let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
-    bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
-    Arc::new(Lines { lines, len: bytes.len() })
+    let mut copy = Aligned::zeroed(bytes.len());
+    copy.as_mut().copy_from_slice(bytes);
+    Arc::new(copy)
 }

@@ -145,6 +145,7 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome>
         n_full_scores: args.n_full_scores,
         centroid_score_threshold: args.centroid_score_threshold,
         exact: args.exact,
+        candidates_only: false,
         // Text queries are as long as their tokens are important.
         normalize: !args.no_normalize && args.queries.is_some(),
         explain: args.explain,
