@@ -1,8 +1,12 @@
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defaultClientConditions, defineConfig } from "vite";
 import { offline } from "./scripts/offline.ts";
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** What `scripts/index.mjs` says of the index, where there is one. */
+const index = at("public/meanings.json");
 
 export default defineConfig({
   // Works from any folder of any server.
@@ -15,6 +19,7 @@ export default defineConfig({
   },
   optimizeDeps: { exclude: ["@maxsim/web"] },
   server: { fs: { allow: [".."] } },
+  define: { __INDEX__: existsSync(index) ? readFileSync(index, "utf8") : "undefined" },
   build: { target: "es2022", assetsInlineLimit: 0, chunkSizeWarningLimit: 1000 },
   worker: { format: "es" },
   plugins: [offline()],

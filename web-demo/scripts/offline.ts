@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Plugin } from "vite";
 
 /** Loaded by few visitors and large: kept when they are used, not before. */
-const ON_DEMAND = /(^|\/)ort-/;
+const ON_DEMAND = /(^|\/)ort-|^meanings\./;
 
 export function offline(): Plugin {
   let [out, source] = ["", ""];

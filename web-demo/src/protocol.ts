@@ -2,8 +2,8 @@
 
 export type Backend = "wgpu" | "cpu";
 
-/** What can be searched: the glosses that come with the page, or the visitor's files. */
-export type CollectionName = "glosses" | "files";
+/** What can be searched: the glosses that come with the page, an index on its server, or the visitor's files. */
+export type CollectionName = "glosses" | "index" | "files";
 
 /** Where a query token found its best match in a document. */
 export interface Match {
@@ -83,6 +83,8 @@ export interface State {
   readonly model: string | undefined;
   readonly version: number;
   readonly glosses: number;
+  /** Whether the index is open. */
+  readonly index: boolean;
   readonly files: readonly OwnFile[];
   /** Whether files outlive the page. */
   readonly kept: boolean;

@@ -17,6 +17,8 @@ export interface Notice {
 
 const PAGES: readonly Page[] = ["search", "benchmark", "device"];
 const TOP_K = 10;
+/** The index that was published with the page, if one was. */
+export const published = __INDEX__;
 const FIRST_QUERY = "frozen water falling from the sky";
 
 const pageOf = (hash: string): Page => PAGES.find((page) => hash === `#${page}`) ?? "search";
@@ -35,6 +37,8 @@ export const notices = signal<readonly Notice[]>([]);
 export const query = signal(parameters.get("q") ?? FIRST_QUERY);
 export const collection = signal<CollectionName>("glosses");
 export const answer = signal<Answer>();
+/** The collection that is being opened. */
+export const wanted = signal<CollectionName>();
 /** Whether a model is at work on what is shown. */
 export const reranking = signal(false);
 /** The backend that is being started. */
@@ -126,6 +130,17 @@ export function addFiles(files: readonly File[]): Promise<void> {
   });
 }
 
+/** Searches another collection from now on. */
+export async function setCollection(name: CollectionName): Promise<void> {
+  if (name === "index" && !state.value?.index) {
+    wanted.value = name;
+    await change(() => library.openIndex(new URL("meanings.mxi", document.baseURI).href, report));
+    wanted.value = undefined;
+    if (!state.value?.index) return;
+  }
+  collection.value = name;
+}
+
 export const removeFile = (id: string): Promise<void> => change(() => library.removeFile(id));
 export const loadModel = (source: ModelSource): Promise<void> => change(() => library.loadModel(source, report), true);
 export const unloadModel = (): Promise<void> => change(() => library.unloadModel());
@@ -166,14 +181,14 @@ async function lost(): Promise<void> {
 /** What the model says comes when it is ready, if it is still asked for. */
 async function rerank(where: CollectionName, what: string): Promise<void> {
   reranking.value = true;
-  const wanted = (): boolean => where === collection.value && what === query.value.trim();
+  const current = (): boolean => where === collection.value && what === query.value.trim();
   try {
     const better = await library.rerank(where, what, TOP_K);
-    if (better && wanted()) answer.value = better;
+    if (better && current()) answer.value = better;
   } catch (error) {
     notify("problem", `The model failed: ${(error as Error).message}`);
   }
-  if (wanted()) reranking.value = false;
+  if (current()) reranking.value = false;
 }
 
 effect(() => {

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { choose, missing, NOTES, picture, results, search, visit } from "./site.mjs";
+import { choose, idle, missing, NOTES, picture, results, search, visit } from "./site.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
@@ -53,17 +53,29 @@ describe("pages", { skip: missing }, () => {
     await at.page.locator(".result").first().getByRole("button", { name: /heat map/ }).click();
     await at.page.locator("td.best").first().waitFor();
     await at.page.addScriptTag({ path: AXE });
+    const check = async (what) => {
+      const found = await at.page.evaluate(async () => {
+        const { violations, passes } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+        return { passes: passes.length, violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`) };
+      });
+      assert.deepEqual(found.violations, [], what);
+      assert.ok(found.passes > 10);
+    };
     for (const colorScheme of ["light", "dark"]) {
       await at.page.emulateMedia({ colorScheme });
       for (const name of ["Device", "Benchmark", "Search"]) {
         await go(name);
-        const found = await at.page.evaluate(async () => {
-          const { violations, passes } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
-          return { passes: passes.length, violations: violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`) };
-        });
-        assert.deepEqual(found.violations, [], `${name}, ${colorScheme}`);
-        assert.ok(found.passes > 10);
+        await check(`${name}, ${colorScheme}`);
       }
+      // Files, messages of both kinds, and the dialog.
+      await choose(at.page, ["harbour.txt", NOTES], ["empty.txt", ""]);
+      await check(`files, ${colorScheme}`);
+      await at.page.getByRole("button", { name: /^Model/ }).click();
+      await check(`dialog, ${colorScheme}`);
+      await at.page.keyboard.press("Escape");
+      await at.page.getByRole("button", { name: "Remove harbour.txt" }).click();
+      await idle(at.page);
+      await at.page.getByRole("radio", { name: /word meanings/ }).check({ force: true });
     }
     await at.page.emulateMedia({ colorScheme: "light" });
   });
@@ -83,9 +95,10 @@ describe("pages", { skip: missing }, () => {
     await at.page.locator("td.best").first().waitFor();
     // Back to the collections: one stop, arrows within.
     for (let i = 0; i < 20 && (await focused()) !== "glosses"; i++) await at.page.keyboard.press("Shift+Tab");
-    await at.page.keyboard.press("ArrowRight");
+    await at.page.keyboard.press("ArrowLeft");
     await at.page.getByText("There is nothing to search yet").waitFor();
     for (let i = 0; i < 5 && (await focused()) !== "choose them"; i++) await at.page.keyboard.press("Tab");
+    assert.equal(await focused(), "choose them");
     const [chooser] = await Promise.all([at.page.waitForEvent("filechooser"), at.page.keyboard.press("Enter")]);
     await chooser.setFiles({ name: "harbour.txt", mimeType: "text/plain", buffer: Buffer.from(NOTES) });
     await at.page.getByRole("radio", { name: "Your files (1)" }).waitFor();

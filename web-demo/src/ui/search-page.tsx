@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { CollectionName } from "../protocol.ts";
-import { answer, collection, query, reranking, state } from "../store.ts";
+import { answer, collection, published, query, reranking, setCollection, state, wanted } from "../store.ts";
 import { Files } from "./files.tsx";
 import { Model } from "./model.tsx";
 import { Results } from "./results.tsx";
@@ -10,8 +10,10 @@ const EXAMPLES = ["someone who repairs shoes", "fear of closed spaces", "a place
 
 export function SearchPage(): JSX.Element {
   const now = state.value;
-  const names: Readonly<Record<CollectionName, string>> = {
-    glosses: `${(now?.glosses ?? 12000).toLocaleString("en")} word meanings`,
+  const count = (of: number): string => of.toLocaleString("en");
+  const names: Readonly<Partial<Record<CollectionName, string>>> = {
+    glosses: `${count(now?.glosses ?? 12000)} word meanings`,
+    ...(published ? { index: published.documents > 12000 ? `All ${count(published.documents)} of WordNet` : "The same, from an index" } : {}),
     files: now && now.files.length > 0 ? `Your files (${now.files.length})` : "Your files",
   };
   return (
@@ -31,7 +33,7 @@ export function SearchPage(): JSX.Element {
           <legend class="hidden">Search in</legend>
           {(Object.keys(names) as CollectionName[]).map((name) => (
             <label key={name}>
-              <input type="radio" name="collection" value={name} checked={collection.value === name} onChange={() => (collection.value = name)} />
+              <input type="radio" name="collection" value={name} checked={(wanted.value ?? collection.value) === name} onChange={() => void setCollection(name)} />
               <span>{names[name]}</span>
             </label>
           ))}
@@ -80,21 +82,23 @@ function Status(): JSX.Element {
   if (!found || !now) return <p class="status">&nbsp;</p>;
   return (
     <p class="status" data-testid="status">
-      {found.model === undefined ? (
-        <>
-          <span>
-            {found.documents.toLocaleString("en")} texts, {found.documentTokens.toLocaleString("en")} tokens compared in{" "}
-            <strong>{ms(found.searchMs)} ms</strong>
-          </span>
-          <span>query encoded in {ms(found.encodeMs)} ms</span>
-        </>
-      ) : (
+      {found.model !== undefined ? (
         <>
           <span>
             the best {found.candidates} of {found.documents.toLocaleString("en")} texts ranked by {found.model} in{" "}
             <strong>{ms(found.searchMs)} ms</strong>
           </span>
           <span>encoded in {ms(found.encodeMs)} ms</span>
+        </>
+      ) : (
+        <>
+          <span>
+            {found.collection === "index"
+              ? `an index of ${found.documents.toLocaleString("en")} texts searched in `
+              : `${found.documents.toLocaleString("en")} texts, ${found.documentTokens.toLocaleString("en")} tokens compared in `}
+            <strong>{ms(found.searchMs)} ms</strong>
+          </span>
+          <span>query encoded in {ms(found.encodeMs)} ms</span>
         </>
       )}
       <span data-testid="engine">{found.backend === "wgpu" ? "WebGPU" : "CPU"} · {now.engine.device}</span>

@@ -1,6 +1,6 @@
 /** What the device panel shows. */
 import type { Engine } from "@maxsim/web";
-import type { CollectionName, Fact, FactGroup } from "../protocol.ts";
+import type { Fact, FactGroup } from "../protocol.ts";
 import type { Collection } from "./collection.ts";
 import { describe, requestAdapter } from "./adapter.ts";
 import type { EncodedQuery } from "./encoders/encoder.ts";
@@ -12,7 +12,7 @@ const bytes = (count: number | undefined): string => {
 };
 
 export async function deviceFacts(
-  engine: Engine, of: Readonly<Record<CollectionName, Collection>>, query: EncodedQuery,
+  engine: Engine, of: Readonly<Record<"glosses" | "files", Collection>>, query: EncodedQuery,
 ): Promise<FactGroup[]> {
   const collections = Object.values(of).filter(({ documents }) => documents.length > 0);
   const corpus = await of.glosses.corpus(engine);

@@ -5,14 +5,14 @@ import type {
 } from "../protocol.ts";
 import { describe, requestAdapter } from "./adapter.ts";
 import { benchmark } from "./benchmark.ts";
-import { Collection, type Document } from "./collection.ts";
+import { Collection, type Document, type Searchable } from "./collection.ts";
 import { decode, MAX_FILE } from "./decode.ts";
 import { deviceFacts } from "./device.ts";
 import type { Encoder } from "./encoders/encoder.ts";
 import { staticEncoder } from "./encoders/static.ts";
 import { glosses } from "./glosses.ts";
-import { similarities } from "./matches.ts";
 import { passages } from "./passages.ts";
+import { PublishedIndex } from "./published-index.ts";
 import { Reranker } from "./reranker.ts";
 import { Store, type About } from "./store.ts";
 import { concat, encodeAll, parse, serialize, type TokenTable } from "./tokens.ts";
@@ -34,16 +34,27 @@ interface FileSource extends Source {
   readonly about: OwnFile;
 }
 
+/** What lies on the engine. */
+type OwnCollection = Exclude<CollectionName, "index">;
+
 /** What searches use. It is replaced as a whole, so that a search sees parts that belong together. */
 interface Now {
   readonly engine: Engine;
-  readonly collections: Readonly<Record<CollectionName, Collection>>;
+  readonly collections: Readonly<Record<OwnCollection, Collection>>;
+  /** The index on the server, once somebody wanted to search it. */
+  readonly index: PublishedIndex | undefined;
   /** The second stage, if the visitor brought a model for it. */
   readonly reranker: Reranker | undefined;
   readonly version: number;
 }
 
 type Report = (progress: Progress) => void;
+
+function searchable({ collections, index }: Now, name: CollectionName): Searchable {
+  const found = name === "index" ? index : collections[name];
+  if (!found) throw new Error("the index is not open");
+  return found;
+}
 
 export class Library {
   #now!: Now;
@@ -75,29 +86,32 @@ export class Library {
       this.#glosses = { ...texts, tokens: await this.#tokens(texts.id, texts.documents, report) };
       const kept = (await store?.files()) ?? [];
       for (const { id, about, text } of kept) this.#files = [...this.#files, await this.#file(id, about, text, report)];
-      await this.#become(await engine, undefined);
+      await this.#become({ engine: await engine });
     });
   }
 
   /** Computes on another backend from now on. */
   async setBackend(backend: Backend): Promise<State> {
     return this.#change(async () => {
-      const { engine, reranker } = this.#now;
-      await this.#become(await this.#start(backend), reranker);
+      const { engine } = this.#now;
+      await this.#become({ engine: await this.#start(backend) });
       await engine.dispose();
     });
   }
 
   async search(collection: CollectionName, query: string, topK: number): Promise<Answer> {
-    return this.#with(async ({ engine, collections, version }) => {
-      const { documents, tokens } = collections[collection];
+    return this.#with(async (now) => {
+      const { engine, version } = now;
+      const searched = searchable(now, collection);
       const started = performance.now();
       const encoded = await this.#encoder.encodeQuery(query);
       const encodedAt = performance.now();
-      const hits = await collections[collection].search(engine, encoded, topK);
+      const hits = await searched.search(engine, encoded, topK);
       return {
-        collection, version, query, tokens: encoded.tokens, hits, documents: documents.length, documentTokens: tokens.scales.length,
-        encodeMs: encodedAt - started, searchMs: performance.now() - encodedAt, backend: engine.info.backend as Backend,
+        collection, version, query, tokens: encoded.tokens, hits, documents: searched.size, documentTokens: searched.tokenCount,
+        encodeMs: encodedAt - started, searchMs: performance.now() - encodedAt,
+        // Indexes are searched on the CPU.
+        backend: collection === "index" ? "cpu" : (engine.info.backend as Backend),
       };
     });
   }
@@ -122,12 +136,11 @@ export class Library {
 
   /** Of a hit of `answer`; undefined if what was searched is no longer there. */
   async similarities(answer: Pick<Answer, "version" | "collection" | "query" | "model">, document: number): Promise<Similarities | undefined> {
-    const { version, collections, reranker } = this.#now;
-    if (answer.version !== version) return undefined;
-    const { documents, tokens } = collections[answer.collection];
-    const { text } = documents[document]!;
-    if (answer.model !== undefined) return reranker?.similarities(answer.query, text);
-    return similarities(tokens, document, text, await this.#encoder.encodeQuery(answer.query));
+    const now = this.#now;
+    if (answer.version !== now.version) return undefined;
+    const searched = searchable(now, answer.collection);
+    if (answer.model !== undefined) return now.reranker?.similarities(answer.query, await searched.text(document));
+    return searched.similarities(await this.#encoder.encodeQuery(answer.query), document);
   }
 
   /** Reads, encodes and keeps files; those that are refused change nothing. A file replaces one of the same name. */
@@ -135,7 +148,7 @@ export class Library {
     const added: Added[] = [];
     const state = await this.#change(async () => {
       for (const file of files) added.push(await this.#add(file, report));
-      await this.#become(this.#now.engine, this.#now.reranker);
+      await this.#become({});
     });
     return { state, added };
   }
@@ -143,7 +156,16 @@ export class Library {
   async removeFile(id: string): Promise<State> {
     return this.#change(async () => {
       await this.#forget(id);
-      await this.#become(this.#now.engine, this.#now.reranker);
+      await this.#become({});
+    });
+  }
+
+  /** Opens the index at `url`, if it is not open. */
+  async openIndex(url: string, report: Report): Promise<State> {
+    return this.#change(async () => {
+      if (this.#now.index) return;
+      const opened = await PublishedIndex.open(this.#encoder, url, (fraction) => report({ what: "Opening the index", fraction }));
+      await this.#become({ index: opened });
     });
   }
 
@@ -154,20 +176,20 @@ export class Library {
       const { onnxEncoder } = await import("./encoders/onnx.ts");
       const model = await onnxEncoder(source, report, signal);
       this.#now.reranker?.model.dispose();
-      await this.#become(this.#now.engine, new Reranker(model));
+      await this.#become({ reranker: new Reranker(model) });
     });
   }
 
   async unloadModel(): Promise<State> {
     return this.#change(async () => {
       this.#now.reranker?.model.dispose();
-      await this.#become(this.#now.engine, undefined);
+      await this.#become({ reranker: undefined });
     });
   }
 
   /** Facts about what is running; they change without being asked to when a GPU goes away. */
   state(): State {
-    const { engine, reranker, version } = this.#now;
+    const { engine, index, reranker, version } = this.#now;
     const { backend, level, threads } = engine.info;
     const device = backend === "wgpu" ? this.#gpu! : `WebAssembly, ${level === "generic" ? "no SIMD" : level}`;
     return {
@@ -177,6 +199,7 @@ export class Library {
       model: reranker?.model.name,
       version,
       glosses: this.#glosses.documents.length,
+      index: index !== undefined,
       files: this.#files.map(({ about }) => about),
       kept: this.#store !== undefined,
     };
@@ -230,9 +253,10 @@ export class Library {
   }
 
   /** Has searches use these, and the sources as they are now. Documents are uploaded first, so that no search waits for it. */
-  async #become(engine: Engine, reranker: Reranker | undefined): Promise<void> {
+  async #become(changed: Partial<Pick<Now, "engine" | "index" | "reranker">>): Promise<void> {
     const before = this.#now as Now | undefined;
-    const collection = (name: CollectionName, sources: readonly Source[]): Collection => {
+    const { engine, index, reranker } = { ...(before as Now), ...changed };
+    const collection = (name: OwnCollection, sources: readonly Source[]): Collection => {
       const old = before?.engine === engine ? before.collections[name] : undefined;
       const documents = sources.flatMap((source) => source.documents);
       // Sources never change: the same documents mean the same tokens.
@@ -241,7 +265,7 @@ export class Library {
     };
     const collections = { glosses: collection("glosses", [this.#glosses]), files: collection("files", this.#files) };
     for (const one of Object.values(collections)) if (one.documents.length > 0) await one.corpus(engine);
-    this.#now = { engine, collections, reranker, version: (before?.version ?? 0) + 1 };
+    this.#now = { engine, collections, index, reranker, version: (before?.version ?? 0) + 1 };
     for (const old of Object.values(before?.collections ?? {})) if (!Object.values(collections).includes(old)) await old.dispose();
   }
 
