@@ -109,6 +109,8 @@ export async function setBackend(backend: Backend): Promise<void> {
   switching.value = backend;
   await change(() => library.setBackend(backend));
   switching.value = undefined;
+  const { noWebgpu } = state.value!;
+  if (backend === "wgpu" && noWebgpu !== undefined) notify("problem", `WebGPU cannot be used: ${noWebgpu}.`);
 }
 
 export function addFiles(files: readonly File[]): Promise<void> {
