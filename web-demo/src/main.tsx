@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { start } from "./store.ts";
+import { notify, start } from "./store.ts";
 import "./style.css";
 import { App } from "./ui/app.tsx";
 
@@ -9,5 +9,13 @@ setTimeout(() => render(<App />, document.getElementById("app")!));
 
 // The page works without a connection from the second visit on. Not while developing, where files change.
 if (import.meta.env.PROD && "serviceWorker" in navigator) {
-  void navigator.serviceWorker.register("./sw.js").catch((error: Error) => console.warn(`not available offline: ${error.message}`));
+  const { serviceWorker } = navigator;
+  serviceWorker.register("./sw.js").then(
+    (registration) =>
+      registration.addEventListener("updatefound", () => {
+        // Without a controller this is the first visit.
+        if (serviceWorker.controller) notify("info", "There is a new version of this page. Close all its tabs to have it.");
+      }),
+    (error: Error) => console.warn(`not available offline: ${error.message}`),
+  );
 }

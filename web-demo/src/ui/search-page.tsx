@@ -13,7 +13,7 @@ export function SearchPage(): JSX.Element {
   const count = (of: number): string => of.toLocaleString("en");
   const names: Readonly<Partial<Record<CollectionName, string>>> = {
     glosses: `${count(now?.glosses ?? 12000)} word meanings`,
-    ...(published ? { index: published.documents > 12000 ? `All ${count(published.documents)} of WordNet` : "The same, from an index" } : {}),
+    ...(published ? { index: published.documents > (now?.glosses ?? 12000) ? `All ${count(published.documents)} of WordNet` : "The same, from an index" } : {}),
     files: now && now.files.length > 0 ? `Your files (${now.files.length})` : "Your files",
   };
   return (
