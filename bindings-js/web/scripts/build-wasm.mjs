@@ -37,18 +37,19 @@ mkdirSync(dist, { recursive: true });
 const wanted = process.argv.slice(2);
 for (const { name, glue, features, simd } of MODULES) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;
+  // What modules have in common is compiled once per set of flags.
+  const built = join(target, simd ? "web-simd" : "web");
   const flags = simd ? "-C target-feature=+simd128" : "";
   run(
     "cargo",
     [
       "build", "--quiet", "--locked", "--package", "maxsim-web", "--target", "wasm32-unknown-unknown", "--profile", "web",
-      "--features", features, "--target-dir", join(target, name),
+      "--features", features, "--target-dir", built,
     ],
     { env: { ...process.env, RUSTFLAGS: flags } },
   );
-  const built = join(target, name, "wasm32-unknown-unknown/web/maxsim_web.wasm");
   const previous = MODULES.find((other) => other.glue === glue).name === name ? undefined : readFileSync(join(wasm, `${glue}.js`), "utf8");
-  run(join(tools, "release/bind"), [built, wasm, glue]);
+  run(join(tools, "release/bind"), [join(built, "wasm32-unknown-unknown/web/maxsim_web.wasm"), wasm, glue]);
   if (previous !== undefined && previous !== readFileSync(join(wasm, `${glue}.js`), "utf8")) {
     throw new Error(`${name} needs other JavaScript than the modules it shares ${glue}.js with`);
   }

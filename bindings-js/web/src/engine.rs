@@ -26,11 +26,6 @@ impl WasmEngine {
         let engine = if options.silent() == Some(true) { engine.silent() } else { engine };
         Self { engine, corpora: RefCell::default() }
     }
-
-    #[cfg(feature = "plaid")]
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
-    }
 }
 
 #[wasm_bindgen]

@@ -13,6 +13,8 @@
 )]
 
 mod alloc;
+#[cfg(any(feature = "cpu", feature = "plaid"))]
+mod cpu;
 #[cfg(feature = "encoder")]
 mod encoder;
 #[cfg(any(feature = "cpu", feature = "gpu"))]
@@ -21,6 +23,7 @@ mod engine;
 mod plaid;
 #[cfg(feature = "cpu")]
 mod quantize;
+#[cfg_attr(not(any(feature = "cpu", feature = "gpu")), allow(dead_code, reason = "it is for engines"))]
 mod read;
 #[cfg(all(feature = "cpu", not(feature = "gpu")))]
 #[path = "run_cpu.rs"]
@@ -28,6 +31,7 @@ mod run;
 #[cfg(feature = "gpu")]
 #[path = "run_gpu.rs"]
 mod run;
+#[cfg_attr(not(any(feature = "cpu", feature = "gpu")), allow(dead_code, reason = "it is for engines"))]
 mod write;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use js_sys::{Array, BigUint64Array, Float32Array, Function, Int32Array, Promise, Uint8Array, Uint32Array};
-use maxsim_core::{BoxFuture, Error, Result};
+use maxsim_core::{BoxFuture, Engine, Error, Result};
 use maxsim_js::{Batch, Chosen, OpenBuild, OpenIndex, OpenRemoteIndex, RawHits, RawIds, RawValue};
 use maxsim_plaid::store::{Aligned, Change, DeferredStorage, PackStorage, Source, Storage, Verify};
 use maxsim_plaid::{Builder, ColumnType, Index, IndexInfo, IndexWriter, RemoteIndex};
@@ -15,9 +15,9 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 
-use crate::engine::WasmEngine;
 use crate::read::{
-    RawBatch, RawBuildOptions, RawIds as JsIds, RawIndexSearch, RawSelection, RawTokens, cancel,
+    RawBatch, RawBuildOptions, RawEngineOptions, RawIds as JsIds, RawIndexSearch, RawSelection, RawTokens,
+    cancel,
 };
 use crate::write::{Plain, Returned, failure, strings};
 
@@ -243,19 +243,30 @@ impl WasmBuild {
     }
 }
 
-fn opened(engine: &maxsim_core::Engine, storage: &DeferredStorage, index: Index) -> WasmIndex {
+fn opened(engine: &Engine, storage: &DeferredStorage, index: Index) -> WasmIndex {
     let of_writer = storage.clone();
     let writer = move |engine: &_| IndexWriter::open_in(engine, of_writer.clone());
     WasmIndex { open: OpenIndex::new(engine.clone(), index, writer), storage: storage.clone() }
 }
 
+/// What computes: `IndexEngine` of `lib/module.ts`.
 #[wasm_bindgen]
-impl WasmEngine {
+pub struct IndexEngine(Engine);
+
+/// Sets an engine up.
+#[wasm_bindgen(js_name = createEngine)]
+pub fn create_engine(options: &RawEngineOptions) -> Result<IndexEngine, JsValue> {
+    let engine = crate::cpu::engine(options).map_err(failure)?;
+    Ok(IndexEngine(if options.silent() == Some(true) { engine.silent() } else { engine }))
+}
+
+#[wasm_bindgen]
+impl IndexEngine {
     /// Opens the index that files make.
     #[wasm_bindgen(js_name = openIndex)]
     pub fn open_index(&self, files: &WasmFiles) -> Result<WasmIndex, JsValue> {
         let index = open(&files.storage).map_err(failure)?;
-        Ok(opened(self.engine(), &files.storage, index))
+        Ok(opened(&self.0, &files.storage, index))
     }
 
     /// Begins a build, or goes on with one.
@@ -263,8 +274,8 @@ impl WasmEngine {
     pub fn create_build(&self, files: &WasmFiles, options: &RawBuildOptions) -> Result<WasmBuild, JsValue> {
         let storage = files.storage.clone();
         let options = options.read().options(SEGMENT_BYTES);
-        let builder = Builder::new(self.engine(), storage.clone(), options).map_err(failure)?;
-        Ok(WasmBuild { open: OpenBuild::new(self.engine().clone(), builder), storage })
+        let builder = Builder::new(&self.0, storage.clone(), options).map_err(failure)?;
+        Ok(WasmBuild { open: OpenBuild::new(self.0.clone(), builder), storage })
     }
 }
 
@@ -401,7 +412,7 @@ impl WasmRemoteIndex {
 }
 
 #[wasm_bindgen]
-impl WasmEngine {
+impl IndexEngine {
     /// A Promise of the index in a file of `size` bytes that `read(start, end)` reads, without its residuals. `progress` is told bytes
     /// read and to be read; what it throws ends this.
     #[wasm_bindgen(js_name = openRemoteIndex)]
@@ -412,7 +423,7 @@ impl WasmEngine {
         read: Function,
         progress: Function,
     ) -> Result<WasmRemoteIndex, JsValue> {
-        let engine = self.engine().clone();
+        let engine = self.0.clone();
         let source = Arc::new(JsSource { name, size: size as u64, read });
         let mut told = |done: u64, total: u64| {
             let told = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());

@@ -1,9 +1,6 @@
 //! How calls run on the CPU: they are done when they return.
 
-use std::sync::Arc;
-
 use maxsim_core::{Engine, Output, Result, Submission};
-use maxsim_cpu::{CpuBackend, CpuOptions};
 use maxsim_js::{Arguments, RawCodec, RawTensor};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -15,12 +12,7 @@ use crate::write::{self, Returned, failure};
 /// Sets an engine up.
 #[wasm_bindgen(js_name = createEngine)]
 pub fn create_engine(options: &RawEngineOptions) -> Result<WasmEngine, JsValue> {
-    let build = || {
-        let threads = options.threads().map(maxsim_js::threads).transpose()?;
-        let level = options.cpu_level().as_deref().map(str::parse).transpose()?;
-        Engine::new(vec![Arc::new(CpuBackend::new(CpuOptions { level, threads })?)])
-    };
-    build().map(|engine| WasmEngine::new(engine, options)).map_err(failure)
+    crate::cpu::engine(options).map(|engine| WasmEngine::new(engine, options)).map_err(failure)
 }
 
 /// The result of what was submitted.

@@ -55,6 +55,7 @@ impl CpuBackend {
 
     fn run(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Output> {
         match op {
+            op if left_out(op) => Err(unsupported(op)),
             Op::Forward(op) => forward(op, self.kernels, &self.threads, cancel).map(Output::Scores),
             Op::Backward(op) => backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients),
             Op::Retrieve(op) => retrieve(op, self.kernels, &self.threads, cancel).map(Output::TopK),
@@ -66,6 +67,18 @@ impl CpuBackend {
             Op::PlaidSearch(op) => plaid_search(op, self.kernels, &self.threads, cancel).map(Output::Hits),
             other => Err(unsupported(other)),
         }
+    }
+}
+
+/// Whether this is a page's module that was built without an operator. Constant for each of them, so that the linker drops what is
+/// behind it.
+#[inline(always)]
+fn left_out(op: &Op<'_>) -> bool {
+    let wasm = cfg!(target_arch = "wasm32");
+    match op {
+        Op::Forward(_) => false,
+        Op::PlaidSearch(_) => wasm && cfg!(feature = "no-plaid"),
+        _ => wasm && cfg!(feature = "only-plaid"),
     }
 }
 
@@ -105,6 +118,9 @@ impl Backend for CpuBackend {
     }
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
+        if left_out(op) {
+            return Err(unsupported(op));
+        }
         let scoring = match op {
             Op::Forward(op) => Some(op),
             Op::Backward(op) => Some(&op.forward),
@@ -135,6 +151,12 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
+        if cfg!(all(target_arch = "wasm32", feature = "only-plaid")) {
+            return Err(maxsim_core::Error::Unsupported {
+                what: "keeping documents".into(),
+                hint: "this module is for indexes".into(),
+            });
+        }
         documents::upload(self, self.kernels, documents, normalized)
     }
 
