@@ -24,6 +24,10 @@ const about = (what: string, error: unknown): Failure => {
   return failure("ERR_IO", `${what}: ${problem}`, { what, problem });
 };
 
+/** What this browser or page may not do. */
+const unsupported = (what: string, hint: string): Failure =>
+  failure("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint });
+
 /** Work with files of `what`: what goes wrong is `ERR_IO`, unless it says otherwise. */
 async function io<T>(what: string, work: () => Promise<T>): Promise<T> {
   try {
@@ -170,9 +174,15 @@ export const worded = (ranges: Ranges): Ranges["read"] => (start, end) =>
     throw "details" in error ? (error.details.problem ?? error.message) : `${error.name}: ${error.message}`;
   });
 
+/** The origin private file system. */
+function ownFiles(): Promise<FileSystemDirectoryHandle> {
+  if (navigator.storage?.getDirectory !== undefined) return navigator.storage.getDirectory();
+  throw unsupported("the origin private file system", "pages have it on HTTPS and on localhost, in browsers since 2023");
+}
+
 /** The directory or file at a path of the origin private file system; `undefined` if there is none. */
 async function opfs(path: string, create: boolean): Promise<FileSystemHandle | undefined> {
-  let at: FileSystemDirectoryHandle = await navigator.storage.getDirectory();
+  let at = await ownFiles();
   const names = path.split("/").filter((name) => name !== "");
   for (const [i, name] of names.entries()) {
     try {
@@ -202,7 +212,7 @@ export class Directory {
 
   static async at(handle: FileSystemDirectoryHandle): Promise<Directory> {
     // Directories that people picked have no path that pages may know.
-    const path = await (await navigator.storage.getDirectory()).resolve(handle).catch(() => null);
+    const path = await (await ownFiles()).resolve(handle).catch(() => null);
     const name = path === null ? handle.name : `opfs:${path.join("/")}`;
     return new Directory(handle, name, `maxsim:${path === null ? "picked:" : ""}${name}`);
   }
@@ -315,6 +325,9 @@ export class Directory {
   /** Takes the writer lock, which goes with this thread. */
   async lock(): Promise<void> {
     if (this.locked) return;
+    if (!("createWritable" in FileSystemFileHandle.prototype)) {
+      throw unsupported("writing an index", "this browser's file system has no createWritable");
+    }
     await new Promise<void>((resolve, reject) => {
       const held = navigator.locks.request(this.#lockName, { signal: AbortSignal.timeout(PATIENCE) }, () =>
         new Promise<void>((release) => {

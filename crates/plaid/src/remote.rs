@@ -45,7 +45,7 @@ struct RemoteSegment {
 }
 
 impl RemoteIndex {
-    /// Opens what [`pack`](crate::store::pack) wrote. `progress` is told bytes read and bytes to be read for this; an error of its own
+    /// Opens what [`pack`](fn@crate::store::pack) wrote. `progress` is told bytes read and bytes to be read for this; an error of its own
     /// ends it.
     ///
     /// # Errors
