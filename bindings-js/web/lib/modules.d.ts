@@ -3,3 +3,4 @@ declare module "#cpu";
 declare module "#encoder";
 declare module "#gpu";
 declare module "#plaid";
+declare module "#plaid-scalar";

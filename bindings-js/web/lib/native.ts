@@ -80,7 +80,7 @@ class Indexes {
 
   #thread(): Thread {
     const scalar = !hasSimd() || this.#options.cpuLevel === "generic";
-    return thread(PLAID, { wasm: scalar ? url.plaidScalar() : url.plaidSimd() }, this.#worker);
+    return thread(PLAID, { wasm: scalar ? url.plaidScalar() : url.plaidSimd(), scalar }, this.#worker);
   }
 
   async open(source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel): Promise<NativeIndex | Failure> {

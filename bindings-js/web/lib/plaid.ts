@@ -1,7 +1,9 @@
-/** The module of indexes: scoring on the CPU, and PLAID. */
-import * as glue from "#plaid";
+/** The modules of indexes: scoring on the CPU, and PLAID. */
 import type { Glue, PlaidModule } from "./module.js";
 import { indexService } from "./index-service.js";
 import { instantiate, type Load } from "./service.js";
 
-export const load: Load = async (source) => indexService(await instantiate(glue as unknown as Glue<PlaidModule>, source));
+export const load: Load = async (source) => {
+  const glue: unknown = await (source.scalar ? import("#plaid-scalar") : import("#plaid"));
+  return indexService(await instantiate(glue as Glue<PlaidModule>, source));
+};

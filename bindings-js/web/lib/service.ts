@@ -12,6 +12,8 @@ export interface Source {
   wasm: string;
   /** The encoder's model. */
   data?: string;
+  /** Whether it does without SIMD, where that makes a difference to its JavaScript. */
+  scalar?: boolean;
 }
 
 export type Progress = (loaded: number, total: number) => void;

@@ -21,7 +21,8 @@ const MODULES = [
   { name: "cpu-scalar", glue: "cpu", features: "cpu", simd: false },
   { name: "gpu", glue: "gpu", features: "gpu", simd: false },
   { name: "plaid-simd", glue: "plaid", features: "plaid", simd: true },
-  { name: "plaid-scalar", glue: "plaid", features: "plaid", simd: false },
+  // Its closures have names of their own.
+  { name: "plaid-scalar", glue: "plaid-scalar", features: "plaid", simd: false },
   { name: "encoder", glue: "encoder", features: "encoder", simd: false },
 ];
 

@@ -11,6 +11,7 @@
     unreachable_pub,
     reason = "what `#[wasm_bindgen]` exports is `pub`, and reached from JavaScript only"
 )]
+#![allow(clippy::arc_with_non_send_sync, reason = "what `maxsim-core` and `maxsim-plaid` take")]
 
 mod alloc;
 #[cfg(any(feature = "cpu", feature = "plaid"))]

@@ -13,6 +13,11 @@
 //!
 //! Santhanam et al., *ColBERTv2* (2022) and *PLAID* (2022).
 
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(clippy::arc_with_non_send_sync, reason = "`MaybeSendSync` asks for both where threads exist")
+)]
+
 mod build;
 mod codec;
 #[cfg(feature = "exchange")]
