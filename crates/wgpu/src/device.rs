@@ -225,7 +225,12 @@ impl Gpu {
                 .max_workgroups
                 .unwrap_or(u32::MAX)
                 .min(limits.max_compute_workgroups_per_dimension),
-            max_work: if facts.is_software() { 1 << 33 } else { 1 << 37 },
+            // A fraction of a second each.
+            max_work: match facts.kind {
+                "software" => 1 << 26,
+                "discrete" => 1 << 37,
+                _ => 1 << 34,
+            },
         };
         let faults = Faults::of(&device);
         let memory = Memory::new(options.memory_budget);

@@ -12,11 +12,10 @@ use maxsim_shaders::kernels::Element;
 
 use crate::backward::{Operand, winners_of};
 use crate::device::Gpu;
-use crate::forward::passes;
 use crate::gradient::{Contributions, Gathered, Source, Sums, Winners, sums, through_norm};
 use crate::matmul::{ADD, BIAS, MatmulParams, matmul};
 use crate::memory::Buffer;
-use crate::passes::{Job, Opened, PASS};
+use crate::passes::{Job, Opened, PASS, Passes};
 use crate::plan::{ForwardPlan, stored};
 use crate::rows::{Compact, Held, RowsParams, prepare};
 use crate::submit::Batch;
@@ -120,7 +119,11 @@ pub(crate) fn from_hidden(gpu: &Arc<Gpu>, op: &FromHidden<'_>, cancel: &Cancel) 
         let mut job =
             Job::over(gpu, plan, Opened::Own(held), (op.q.dim(), h.kept()), [false, op.options.normalize])?;
         job.columns = (first, documents);
-        all.extend(passes(&job, &forward, cancel)?);
+        // Slabs are as many submissions as they need, all at once: hidden states are the caller's to change afterwards.
+        let mut passes = Passes::of(&job, &forward)?;
+        while let Some(pass) = passes.next(&job, cancel)? {
+            all.push(pass);
+        }
         first = slab.end;
     }
     Ok(Submission::pending(Box::pin(async move {

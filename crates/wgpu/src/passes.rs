@@ -1,5 +1,6 @@
 //! Queries that meet documents: passes, each a submission whose buffers are bounded.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::memory::Buffer;
 use crate::plaid::Index;
 use crate::plan::ForwardPlan;
 use crate::rows::{Compact, Held, Queries, Shard, query_row_bytes};
-use crate::submit::{Batch, Pending};
+use crate::submit::{Batch, Flight, Pending};
 
 /// Bytes of results and scratch of a pass at most; smaller where the device's bindings are.
 pub(crate) const PASS: u64 = 64 << 20;
@@ -159,11 +160,6 @@ impl QueryGroup {
         Self { queries, first, blocks, first_block, whole }
     }
 
-    /// The same queries in blocks of their own, as lists of pairs want them.
-    pub(crate) fn into_list(self, job: &Job) -> Self {
-        Self::new(self.queries, self.first, &job.plan)
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.queries.compact.offsets.len() - 1
     }
@@ -266,6 +262,121 @@ impl Placed {
     }
 }
 
+/// A listed pair: its number, query of the group, document.
+pub(crate) type Listed = (u32, u32, u32);
+
+/// Passes that are still to be made of some queries.
+struct Part {
+    group: QueryGroup,
+    /// With what prepares the queries, until it was submitted.
+    batch: Option<Batch>,
+    compact: Arc<Compact>,
+    what: What,
+    /// Documents or pairs that were submitted.
+    done: usize,
+}
+
+enum What {
+    /// Every document; blocks on the device once there was a pass.
+    Cross(Option<(Buffer, u32)>),
+    List(Vec<Listed>),
+}
+
+/// The passes of a call, one after the other.
+#[derive(Default)]
+pub(crate) struct Passes(VecDeque<Part>);
+
+impl Passes {
+    /// Of a scoring operator: uploads its queries.
+    pub(crate) fn of(job: &Job, op: &Forward<'_>) -> Result<Self> {
+        let mut passes = Self::default();
+        let groups = job.query_groups(&op.q, usize::MAX)?;
+        let mut listed = if job.plan.list { by_group(op, &groups) } else { Vec::new() }.into_iter();
+        for range in groups {
+            let mut batch = Batch::new(&job.gpu);
+            let group = job.upload(&mut batch, &op.q, range)?;
+            let what = listed.next().map_or(What::Cross(None), What::List);
+            passes.add(group, batch, what);
+        }
+        Ok(passes)
+    }
+
+    /// Adds pairs of queries that are on the device.
+    pub(crate) fn add_list(&mut self, job: &Job, group: QueryGroup, listed: Vec<Listed>) {
+        let group = QueryGroup::new(group.queries, group.first, &job.plan);
+        self.add(group, Batch::new(&job.gpu), What::List(listed));
+    }
+
+    fn add(&mut self, group: QueryGroup, batch: Batch, what: What) {
+        let compact = Arc::new(group.queries.compact.clone());
+        self.0.push_back(Part { group, batch: Some(batch), compact, what, done: 0 });
+    }
+
+    /// Submits the next pass.
+    pub(crate) fn next(&mut self, job: &Job, cancel: &Cancel) -> Result<Option<(Pending, Placed)>> {
+        while let Some(Part { group, batch, compact, what, done }) = self.0.front_mut() {
+            let all = if let What::List(listed) = what { listed.len() } else { job.held().count };
+            if *done == all {
+                self.0.pop_front();
+                continue;
+            }
+            cancel.check()?;
+            let batch = batch.take().unwrap_or_else(|| Batch::new(&job.gpu));
+            let first = *done;
+            let pass = match what {
+                What::List(listed) => {
+                    *done = job.list_end(group, listed, first);
+                    job.list_pass(batch, group, &listed[first..*done], compact)?
+                }
+                What::Cross(meta) => {
+                    *done = job.cross_end(group, first);
+                    let meta = match meta {
+                        Some(meta) => meta,
+                        None => meta.insert(job.cross_meta(group)?),
+                    };
+                    job.cross_pass(batch, group, meta, first..*done, compact)?
+                }
+            };
+            return Ok(Some(pass));
+        }
+        Ok(None)
+    }
+
+    /// Runs all of them, a few at a time, and puts results where they belong; see [`Placed::place`].
+    pub(crate) async fn run(
+        mut self,
+        job: &Job,
+        cancel: &Cancel,
+        values: &mut [f32],
+        mut argmax: Option<&mut Argmax>,
+    ) -> Result<()> {
+        let mut flight = Flight::new();
+        loop {
+            let landed = match self.next(job, cancel)? {
+                Some((pending, placed)) => flight.add(pending, placed).await?,
+                None => match flight.land().await? {
+                    None => return Ok(()),
+                    landed => landed,
+                },
+            };
+            if let Some((read, placed)) = landed {
+                placed.place(&read, values, argmax.as_deref_mut());
+            }
+        }
+    }
+}
+
+/// Pairs of every group of queries.
+fn by_group(op: &Forward<'_>, groups: &[Range<usize>]) -> Vec<Vec<Listed>> {
+    let mut listed = vec![Vec::new(); groups.len()];
+    for p in 0..op.pair_count() {
+        let (q, d) = op.pair(p);
+        let g = groups.partition_point(|range| range.end <= q);
+        listed[g].push((p as u32, (q - groups[g].start) as u32, d as u32));
+    }
+    listed
+}
+
 /// Scores of a pass on the device, and winners if they are wanted.
 pub(crate) struct Scored {
     pub(crate) scores: Buffer,
@@ -320,11 +431,6 @@ impl Job {
         let (gpu, nothing) = (gpu.clone(), gpu.scratch(0)?);
         let columns = (0, held.count);
         Ok(Self { gpu, plan, opened, dim, normalize, factors, columns, mean_rows, most, nothing })
-    }
-
-    /// Whether pairs are listed, not a cross product.
-    pub(crate) fn is_list(&self) -> bool {
-        self.plan.list
     }
 
     /// The documents.
@@ -487,37 +593,26 @@ impl Job {
         self.sum(batch, group, &pairs, [&values, &winners], rows * d.len())
     }
 
-    /// Every query of `group` with every document.
-    pub(crate) fn cross(
+    /// Submits the scores of every query of `group` with documents `d`.
+    fn cross_pass(
         &self,
-        first_batch: Batch,
+        mut batch: Batch,
         group: &QueryGroup,
-        cancel: &Cancel,
-        passes: &mut Vec<(Pending, Placed)>,
-    ) -> Result<()> {
-        let documents = self.held().count;
-        let meta = self.cross_meta(group)?;
-        let compact = Arc::new(group.queries.compact.clone());
-        let mut batch = Some(first_batch);
-        let mut d0 = 0;
-        while d0 < documents {
-            cancel.check()?;
-            let d = d0..self.cross_end(group, d0);
-            d0 = d.end;
-            let mut batch = batch.take().unwrap_or_else(|| Batch::new(&self.gpu));
-            let scored = self.cross_scores(&mut batch, group, &meta, d.clone())?;
-            self.read(&mut batch, &scored);
-            let pairs = Pairs::Cross {
-                first: group.first,
-                q: group.count(),
-                d: self.columns.0 + d.start..self.columns.0 + d.end,
-                of: self.columns.1,
-                rows: group.queries.compact.rows(),
-                by_document: self.finish(group) == Finish::Scores,
-            };
-            passes.push((batch.submit()?, Placed { pairs, compact: compact.clone() }));
-        }
-        Ok(())
+        meta: &(Buffer, u32),
+        d: Range<usize>,
+        compact: &Arc<Compact>,
+    ) -> Result<(Pending, Placed)> {
+        let scored = self.cross_scores(&mut batch, group, meta, d.clone())?;
+        self.read(&mut batch, &scored);
+        let pairs = Pairs::Cross {
+            first: group.first,
+            q: group.count(),
+            d: self.columns.0 + d.start..self.columns.0 + d.end,
+            of: self.columns.1,
+            rows: group.queries.compact.rows(),
+            by_document: self.finish(group) == Finish::Scores,
+        };
+        Ok((batch.submit()?, Placed { pairs, compact: compact.clone() }))
     }
 
     /// Asks for scores, and winners if they are wanted.
@@ -551,30 +646,8 @@ impl Job {
         d1
     }
 
-    /// The pairs `listed` (pair, query of the group, document).
-    pub(crate) fn list(
-        &self,
-        first_batch: Batch,
-        group: &QueryGroup,
-        listed: &[(u32, u32, u32)],
-        cancel: &Cancel,
-        passes: &mut Vec<(Pending, Placed)>,
-    ) -> Result<()> {
-        let finish = self.finish(group);
-        let compact = Arc::new(group.queries.compact.clone());
-        let mut batch = Some(first_batch);
-        let mut at = 0;
-        while at < listed.len() {
-            cancel.check()?;
-            let end = self.list_end(group, listed, at);
-            let batch = batch.take().unwrap_or_else(|| Batch::new(&self.gpu));
-            passes.push(self.list_pass(batch, group, finish, &listed[at..end], &compact)?);
-            at = end;
-        }
-        Ok(())
-    }
-
-    fn list_end(&self, group: &QueryGroup, listed: &[(u32, u32, u32)], start: usize) -> usize {
+    /// The last of `listed`, exclusive, of a pass that begins with `start`.
+    fn list_end(&self, group: &QueryGroup, listed: &[Listed], start: usize) -> usize {
         let (mut words, mut items, mut work) = (0u64, 0u64, 0u64);
         let most = self.most / 4;
         for (n, &(_, q, d)) in listed[start..].iter().enumerate() {
@@ -596,10 +669,10 @@ impl Job {
         &self,
         mut batch: Batch,
         group: &QueryGroup,
-        finish: Finish,
-        listed: &[(u32, u32, u32)],
+        listed: &[Listed],
         compact: &Arc<Compact>,
     ) -> Result<(Pending, Placed)> {
+        let finish = self.finish(group);
         // Four words per workgroup, by shard.
         let mut items: Vec<Vec<u32>> = vec![Vec::new(); self.held().shards.len()];
         let mut records: Vec<u32> = Vec::new();

@@ -15,12 +15,12 @@ use maxsim_shaders::kernels::{self, Element, SORTED};
 use crate::device::Gpu;
 use crate::matmul::{MatmulParams, matmul};
 use crate::memory::Buffer;
-use crate::passes::{Job, Opened, Placed, QueryGroup};
+use crate::passes::{Job, Listed, Opened, Passes, QueryGroup};
 use crate::plan::ForwardPlan;
 use crate::residual::{RowWriter, upload_codec};
 use crate::retrieve::{Runs, Selection, score_of};
 use crate::rows::{Compact, Held, Rows, Stage};
-use crate::submit::{Batch, Pending};
+use crate::submit::{Batch, Flight, Pending, started};
 
 /// Key of what takes part in no selection.
 const ABSENT: u32 = u32::MAX;
@@ -145,10 +145,10 @@ impl Index {
 }
 
 /// What all queries share.
-struct Search<'a> {
-    gpu: &'a Arc<Gpu>,
-    index: &'a Index,
-    job: &'a Job,
+struct Search {
+    gpu: Arc<Gpu>,
+    index: Arc<Index>,
+    job: Job,
     /// Bits of the allowed documents; empty: all are.
     allowed: Vec<u32>,
     allowed_buffer: Buffer,
@@ -165,7 +165,7 @@ pub(crate) fn plaid_search(gpu: &Arc<Gpu>, op: &PlaidSearch<'_>, cancel: &Cancel
     let options = op.options;
     let (live, count) = op.counts();
     let (queries, top_k) = (op.q.count(), options.top_k.min(count));
-    let mut hits: Vec<Vec<Hit>> = vec![Vec::new(); queries];
+    let hits: Vec<Vec<Hit>> = vec![Vec::new(); queries];
     if queries * top_k == 0 {
         return Ok(Submission::ready(Ok(Output::Hits(hits))));
     }
@@ -180,63 +180,89 @@ pub(crate) fn plaid_search(gpu: &Arc<Gpu>, op: &PlaidSearch<'_>, cancel: &Cancel
     let job = Job::over(gpu, plan, opened, (index.dim, index.tokens), [options.normalize, true])?;
     let allowed = op.allowed().map_or_else(Vec::new, |allowed| allowed.words().to_vec());
     let mut search = Search {
-        gpu,
-        index: &index,
-        job: &job,
+        gpu: gpu.clone(),
+        index,
+        job,
         allowed_buffer: gpu.scratch_with(bytemuck::cast_slice(&allowed))?,
         allowed,
         eligible: None,
         threshold: options.centroid_score_threshold,
-        probes: options.n_ivf_probe.min(index.centroids),
+        probes: 0,
         kept: options.kept().min(count),
         top_k,
     };
+    search.probes = options.n_ivf_probe.min(search.index.centroids);
     if probing && op.subset.is_some() {
         search.eligible = Some(search.find_eligible()?);
-        search.probes = options.probes(live, count, index.centroids);
+        search.probes = options.probes(live, count, search.index.centroids);
     }
-    let mut groups: Vec<(Pending, QueryGroup)> = Vec::new();
-    for range in job.query_groups(&q, search.most_queries(&q, probing)?)? {
-        cancel.check()?;
+    let mut groups: Vec<(Batch, QueryGroup)> = Vec::new();
+    for range in search.job.query_groups(&q, search.most_queries(&q, probing)?)? {
         let mut batch = Batch::new(gpu);
-        let group = job.upload(&mut batch, &q, range)?;
-        let best = match probing {
-            true => search.probe(&mut batch, &group)?,
-            false => search.everything(&mut batch, &group, cancel)?,
-        };
-        let bytes = 4 * (group.count() * top_k) as u64;
-        batch.read(&best.keys, bytes);
-        batch.read(&best.indices, bytes);
-        groups.push((batch.submit()?, group));
+        let group = search.job.upload(&mut batch, &q, range)?;
+        groups.push((batch, group));
     }
     let explained = options.explain.then(|| q.to_buf());
     let cancel = cancel.clone();
-    Ok(Submission::pending(Box::pin(async move {
-        let mut listed: Vec<(QueryGroup, Vec<Listed>)> = Vec::new();
-        let (mut pairs, mut first) = (0u32, 0);
-        for (pending, group) in groups {
-            let read = pending.finish().await?;
-            let mut mine = Vec::new();
-            for (at, (&key, &document)) in read[0].iter().zip(&read[1]).enumerate() {
-                if key != ABSENT {
-                    let hit = Hit { document, score: score_of(key, true), winners: Vec::new() };
-                    hits[first + at / top_k].push(hit);
-                    mine.push((pairs, (at / top_k) as u32, document));
-                    pairs += 1;
+    Ok(started(Box::pin(async move {
+        let mut found = Found { hits, top_k, first: 0, listed: Vec::new(), pairs: 0 };
+        let mut flight = Flight::new();
+        for (mut batch, group) in groups {
+            cancel.check()?;
+            let selection =
+                Selection { gpu: &search.gpu, queries: group.count(), width: top_k, largest: true };
+            let best = match probing {
+                true => search.probe(&mut batch, &group)?,
+                false => {
+                    let mut scan = Scan::new(&search, &group)?;
+                    while let Some(pending) = scan.step(&search, &mut batch, &group, &cancel)? {
+                        found.take(flight.add(pending, None).await?);
+                    }
+                    scan.so_far.expect("there are documents")
                 }
-            }
-            first += group.count();
-            listed.push((group, mine));
+            };
+            selection.read(&mut batch, &best);
+            found.take(flight.add(batch.submit()?, Some(group)).await?);
         }
+        while let landed @ Some(_) = flight.land().await? {
+            found.take(landed);
+        }
+        let Found { mut hits, listed, .. } = found;
         if let Some(q) = explained {
-            explain(job.into_list(true), q.as_tokens(), listed, &mut hits, &cancel).await?;
+            explain(search.job.into_list(true), q.as_tokens(), listed, &mut hits, &cancel).await?;
         }
         Ok(Output::Hits(hits))
     })))
 }
 
-/// A hit as a pair to score: its number, query of the group, document.
-type Listed = (u32, u32, u32);
+/// What was read back of the groups so far.
+struct Found {
+    hits: Vec<Vec<Hit>>,
+    top_k: usize,
+    /// Queries of those groups.
+    first: usize,
+    /// The groups with their hits as pairs to score.
+    listed: Vec<(QueryGroup, Vec<Listed>)>,
+    pairs: u32,
+}
+
+impl Found {
+    /// Takes the results of a group; others have none.
+    fn take(&mut self, landed: Option<(Vec<Vec<u32>>, Option<QueryGroup>)>) {
+        let Some((read, Some(group))) = landed else { return };
+        let mut mine = Vec::new();
+        for (at, (&key, &document)) in read[0].iter().zip(&read[1]).enumerate() {
+            if key != ABSENT {
+                let hit = Hit { document, score: score_of(key, true), winners: Vec::new() };
+                self.hits[self.first + at / self.top_k].push(hit);
+                mine.push((self.pairs, (at / self.top_k) as u32, document));
+                self.pairs += 1;
+            }
+        }
+        self.first += group.count();
+        self.listed.push((group, mine));
+    }
+}
 
 /// Puts the winners of hits in their places.
 async fn explain(
@@ -250,20 +276,62 @@ async fn explain(
     let of: Vec<u32> = (0u32..).zip(&*hits).flat_map(|(i, hits)| hits.iter().map(move |_| i)).collect();
     let pairs = Forward::score_pairs(q.clone(), Documents::Tokens(q), of.clone(), of, Options::default())?;
     let mut winners = pairs.empty_argmax();
-    let mut passes: Vec<(Pending, Placed)> = Vec::new();
-    for (group, listed) in listed {
-        job.list(Batch::new(&job.gpu), &group.into_list(&job), &listed, cancel, &mut passes)?;
-    }
-    for (pending, placed) in passes {
-        placed.place(&pending.finish().await?, &mut [], Some(&mut winners));
-    }
+    let mut passes = Passes::default();
+    listed.into_iter().for_each(|(group, listed)| passes.add_list(&job, group, listed));
+    passes.run(&job, cancel, &mut [], Some(&mut winners)).await?;
     for (pair, hit) in hits.iter_mut().flatten().enumerate() {
         hit.winners = winners.pair(pair).to_vec();
     }
     Ok(())
 }
 
-impl Search<'_> {
+/// Scoring every allowed document, some at a time.
+struct Scan {
+    meta: (Buffer, u32),
+    /// Documents at a time, as selections take them.
+    chunk: usize,
+    first: usize,
+    so_far: Option<Runs>,
+}
+
+impl Scan {
+    fn new(search: &Search, group: &QueryGroup) -> Result<Self> {
+        let meta = search.job.cross_meta(group)?;
+        // Sorting takes whole blocks of every query.
+        let blocks = search.job.most as usize / 4 / (group.count() * search.top_k.min(SORTED as usize));
+        let chunk = blocks.max(1).saturating_mul(SORTED as usize);
+        Ok(Self { meta, chunk, first: 0, so_far: None })
+    }
+
+    /// Records the next documents and submits them, unless they are the last ones: then the rest is the caller's to submit.
+    fn step(
+        &mut self,
+        search: &Search,
+        batch: &mut Batch,
+        group: &QueryGroup,
+        cancel: &Cancel,
+    ) -> Result<Option<Pending>> {
+        cancel.check()?;
+        let (job, total, first) = (&search.job, search.index.held.count, self.first);
+        let selection =
+            Selection { gpu: &search.gpu, queries: group.count(), width: search.top_k, largest: true };
+        let end = job.cross_end(group, first).min(first.saturating_add(self.chunk));
+        let scored = job.cross_scores(batch, group, &self.meta, first..end)?;
+        if !search.allowed.is_empty() {
+            let bits = Some(&search.allowed_buffer);
+            search.mask(batch, &scored.scores, [group.count(), end - first, first], bits)?;
+        }
+        let best = selection.best(batch, &scored.scores, first, end - first)?;
+        self.so_far = Some(selection.with(batch, self.so_far.take(), best)?);
+        self.first = end;
+        if end == total {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::replace(batch, Batch::new(&search.gpu)).submit()?))
+    }
+}
+
+impl Search {
     /// Queries of a group at most, so that every buffer fits a binding and no submission takes too long.
     fn most_queries(&self, q: &Tokens<'_>, probing: bool) -> Result<usize> {
         let most = self.job.most as usize / 4;
@@ -304,7 +372,7 @@ impl Search<'_> {
     /// Bits of the centroids of the allowed documents' tokens.
     fn find_eligible(&self) -> Result<Buffer> {
         let eligible = self.gpu.scratch_with(&vec![0; 4 * self.index.centroids.div_ceil(32)])?;
-        let mut batch = Batch::new(self.gpu);
+        let mut batch = Batch::new(&self.gpu);
         for (shard, codes, first, documents) in self.shards() {
             let params = MaskParams { work: documents as u32, columns: first as u32, first: 0, masked: 0 };
             let buffers = [codes, &shard.meta, &self.allowed_buffer, &eligible];
@@ -370,7 +438,7 @@ impl Search<'_> {
 
     /// Probes, gathers, scores roughly and scores well.
     fn probe(&self, batch: &mut Batch, group: &QueryGroup) -> Result<Runs> {
-        let (gpu, index) = (self.gpu, self.index);
+        let (gpu, index) = (&self.gpu, &self.index);
         let (rows, queries, total) = (group.queries.compact.rows(), group.count(), index.held.count);
         let words = index.centroids.div_ceil(32);
         let offsets = &group.queries.compact.offsets;
@@ -428,33 +496,5 @@ impl Search<'_> {
         batch.dispatch(&kernels::only(&kernels::PLAID_RANK), &params, &[&scores, &kept.keys], groups)?;
         let selection = Selection { width: self.top_k, ..selection };
         selection.best_keys(batch, self.kept, [&kept.keys, &kept.indices])
-    }
-
-    /// Scores every allowed document.
-    fn everything(&self, batch: &mut Batch, group: &QueryGroup, cancel: &Cancel) -> Result<Runs> {
-        let (job, total) = (self.job, self.index.held.count);
-        let selection = Selection { gpu: self.gpu, queries: group.count(), width: self.top_k, largest: true };
-        let meta = job.cross_meta(group)?;
-        // Sorting takes whole blocks of every query.
-        let blocks = job.most as usize / 4 / (group.count() * self.top_k.min(SORTED as usize));
-        let chunk = blocks.max(1).saturating_mul(SORTED as usize);
-        let bits = (!self.allowed.is_empty()).then_some(&self.allowed_buffer);
-        let mut so_far: Option<Runs> = None;
-        let mut first = 0;
-        while first < total {
-            cancel.check()?;
-            let end = job.cross_end(group, first).min(first.saturating_add(chunk));
-            let scored = job.cross_scores(batch, group, &meta, first..end)?;
-            if bits.is_some() {
-                self.mask(batch, &scored.scores, [group.count(), end - first, first], bits)?;
-            }
-            let best = selection.best(batch, &scored.scores, first, end - first)?;
-            so_far = Some(selection.with(batch, so_far, best)?);
-            first = end;
-            if first < total {
-                std::mem::replace(batch, Batch::new(self.gpu)).submit()?;
-            }
-        }
-        Ok(so_far.expect("there are documents"))
     }
 }

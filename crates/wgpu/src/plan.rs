@@ -16,7 +16,8 @@ pub(crate) struct Caps {
     pub(crate) max_binding: u64,
     /// Workgroups per dimension of a dispatch.
     pub(crate) max_workgroups: u32,
-    /// Multiply-adds of a submission: operating systems and browsers reset devices that are busy for seconds.
+    /// Multiply-adds of a submission, about: operating systems and browsers reset devices that are busy for seconds, and a call
+    /// stops between submissions.
     pub(crate) max_work: u64,
 }
 

@@ -7,8 +7,8 @@ use maxsim_shaders::kernels::{self, SORTED};
 
 use crate::device::Gpu;
 use crate::memory::Buffer;
-use crate::passes::{Job, Placed, QueryGroup};
-use crate::submit::{Batch, Pending};
+use crate::passes::{Job, Listed, Passes, QueryGroup};
+use crate::submit::{Batch, Flight, started};
 
 /// Results up to which the best are sorted again and again; more are merged, run by run.
 const SORT_AGAIN: usize = 256;
@@ -189,6 +189,15 @@ impl Selection<'_> {
     }
 }
 
+impl Selection<'_> {
+    /// Asks for keys and indices of the best of all.
+    pub(crate) fn read(&self, batch: &mut Batch, best: &Runs) {
+        let bytes = 4 * (self.queries * self.width) as u64;
+        batch.read(&best.keys, bytes);
+        batch.read(&best.indices, bytes);
+    }
+}
+
 /// The score that a key of the kernel `topk_sort` stands for.
 pub(crate) fn score_of(key: u32, largest: bool) -> f32 {
     let ascending = if largest { !key } else { key };
@@ -206,7 +215,7 @@ pub(crate) fn retrieve(gpu: &Arc<Gpu>, op: &Retrieve<'_>, cancel: &Cancel) -> Re
     };
     let scoring = Options { argmax: false, validate_finite: false, ..op.forward.options };
     let forward = Forward::maxsim(op.forward.q.clone(), op.forward.d.clone(), scoring);
-    let mut explained = None;
+    let mut explained: Option<Argmax> = None;
     if op.forward.options.argmax {
         explained = Some(empty_winners(op)?);
     }
@@ -225,56 +234,77 @@ pub(crate) fn retrieve(gpu: &Arc<Gpu>, op: &Retrieve<'_>, cancel: &Cancel) -> Re
         });
     }
     let most_queries = most / (2 * width).max(SORTED as usize);
-    let mut groups: Vec<(Pending, QueryGroup)> = Vec::new();
+    let mut groups: Vec<(Batch, QueryGroup)> = Vec::new();
     for range in job.query_groups(&op.forward.q, most_queries.max(1))? {
         let mut batch = Batch::new(gpu);
         let group = job.upload(&mut batch, &op.forward.q, range)?;
-        let selection = Selection { gpu, queries: group.count(), width, largest };
-        let meta = job.cross_meta(&group)?;
-        // Sorting takes whole blocks of every query.
-        let blocks = most / (group.count() * width.min(SORTED as usize));
-        let chunk = op.options.chunk.unwrap_or(usize::MAX).min(blocks.max(1).saturating_mul(SORTED as usize));
-        let mut so_far: Option<Runs> = None;
-        let mut first = 0;
-        while first < job.held().count {
-            cancel.check()?;
-            let end = job.cross_end(&group, first).min(first.saturating_add(chunk));
-            let scored = job.cross_scores(&mut batch, &group, &meta, first..end)?;
-            let best = selection.best(&mut batch, &scored.scores, first, end - first)?;
-            so_far = Some(selection.with(&mut batch, so_far, best)?);
-            first = end;
-            if first < job.held().count {
-                std::mem::replace(&mut batch, Batch::new(gpu)).submit()?;
-            }
-        }
-        let best = so_far.expect("there are documents");
-        let bytes = 4 * (group.count() * width) as u64;
-        batch.read(&best.keys, bytes);
-        batch.read(&best.indices, bytes);
-        groups.push((batch.submit()?, group));
+        groups.push((batch, group));
     }
-    let cancel = cancel.clone();
-    Ok(Submission::pending(Box::pin(async move {
-        let job = job.into_list(explained.is_some());
-        let mut passes: Vec<(Pending, Placed)> = Vec::new();
-        for (pending, group) in groups {
-            let read = pending.finish().await?;
-            let first = hits.indices.len();
-            hits.scores.extend(read[0].iter().map(|&key| score_of(key, largest)));
-            hits.indices.extend_from_slice(&read[1]);
-            if explained.is_some() {
-                let listed: Vec<(u32, u32, u32)> = (read[1].iter().enumerate())
-                    .map(|(at, &document)| ((first + at) as u32, (at / width) as u32, document))
-                    .collect();
-                job.list(Batch::new(&job.gpu), &group.into_list(&job), &listed, &cancel, &mut passes)?;
+    let chunk = op.options.chunk;
+    let (gpu, cancel) = (gpu.clone(), cancel.clone());
+    Ok(started(Box::pin(async move {
+        let mut found = Found { hits, width, largest, listed: Vec::new(), keep: explained.is_some() };
+        let mut flight = Flight::new();
+        for (mut batch, group) in groups {
+            let selection = Selection { gpu: &gpu, queries: group.count(), width, largest };
+            let meta = job.cross_meta(&group)?;
+            // Sorting takes whole blocks of every query.
+            let blocks = most / (group.count() * width.min(SORTED as usize));
+            let chunk = chunk.unwrap_or(usize::MAX).min(blocks.max(1).saturating_mul(SORTED as usize));
+            let mut so_far: Option<Runs> = None;
+            let mut first = 0;
+            while first < job.held().count {
+                cancel.check()?;
+                let end = job.cross_end(&group, first).min(first.saturating_add(chunk));
+                let scored = job.cross_scores(&mut batch, &group, &meta, first..end)?;
+                let best = selection.best(&mut batch, &scored.scores, first, end - first)?;
+                so_far = Some(selection.with(&mut batch, so_far, best)?);
+                first = end;
+                if first < job.held().count {
+                    let pending = std::mem::replace(&mut batch, Batch::new(&gpu)).submit()?;
+                    found.take(flight.add(pending, None).await?);
+                }
             }
+            selection.read(&mut batch, &so_far.expect("there are documents"));
+            found.take(flight.add(batch.submit()?, Some(group)).await?);
         }
-        for (pending, placed) in passes {
-            placed.place(&pending.finish().await?, &mut [], explained.as_mut());
+        while let landed @ Some(_) = flight.land().await? {
+            found.take(landed);
+        }
+        let Found { mut hits, listed, .. } = found;
+        if let Some(winners) = &mut explained {
+            let job = job.into_list(true);
+            let mut passes = Passes::default();
+            listed.into_iter().for_each(|(group, listed)| passes.add_list(&job, group, listed));
+            passes.run(&job, &cancel, &mut [], Some(winners)).await?;
         }
         hits.argmax = explained;
         Ok(Output::TopK(hits))
     })))
+}
+
+/// What was read back of the groups so far.
+struct Found {
+    hits: TopK,
+    width: usize,
+    largest: bool,
+    /// Groups with their hits as pairs, where those are wanted.
+    listed: Vec<(QueryGroup, Vec<Listed>)>,
+    keep: bool,
+}
+
+impl Found {
+    /// Takes the results of a group; others have none.
+    fn take(&mut self, landed: Option<(Vec<Vec<u32>>, Option<QueryGroup>)>) {
+        let Some((read, Some(group))) = landed else { return };
+        let first = self.hits.indices.len();
+        self.hits.scores.extend(read[0].iter().map(|&key| score_of(key, self.largest)));
+        self.hits.indices.extend_from_slice(&read[1]);
+        if self.keep {
+            let pair = |(at, &document)| ((first + at) as u32, (at / self.width) as u32, document);
+            self.listed.push((group, read[1].iter().enumerate().map(pair).collect()));
+        }
+    }
 }
 
 /// Winners of hits, before anything is known of them: query by query, `width` hits each.

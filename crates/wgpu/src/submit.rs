@@ -1,12 +1,13 @@
 //! The dispatches of one call: recorded, submitted together, results read back.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytemuck::Pod;
-use maxsim_core::{Error, Result};
+use maxsim_core::{BoxFuture, Error, Output, Result, Submission};
 use maxsim_shaders::Variant;
 
 use crate::device::Gpu;
@@ -86,9 +87,15 @@ impl Batch {
         let checks = [validation.pop(), memory.pop()].map(|report| Box::pin(report) as Report);
         let (staging, submission) = recorded?;
         let reads = self.reads.len();
+        // Browsers tell that work is done where results are mapped; where there are none, they have to be asked.
+        let done = (cfg!(target_arch = "wasm32") && staging.is_empty()).then(Mapped::default);
+        if let Some(done) = done.clone() {
+            gpu.queue.on_submitted_work_done(move || done.set(true));
+        }
         Ok(Pending {
             gpu: gpu.clone(),
             staging,
+            done,
             reads,
             checks: checks.into(),
             submission,
@@ -191,6 +198,8 @@ struct Staged {
 pub(crate) struct Pending {
     gpu: Arc<Gpu>,
     staging: Vec<Staged>,
+    /// In browsers, of work without results.
+    done: Option<Mapped>,
     /// Those that were asked for; timestamps come behind them.
     reads: usize,
     checks: Vec<Report>,
@@ -201,8 +210,10 @@ pub(crate) struct Pending {
 impl Pending {
     /// What was asked to be read, in that order.
     pub(crate) async fn finish(self) -> Result<Vec<Vec<u32>>> {
-        let Self { gpu, staging, reads, checks, submission, kernel } = self;
-        // Outside browsers nobody else drives the device.
+        let Self { gpu, staging, done, reads, checks, submission, kernel } = self;
+        // Outside browsers nobody else drives the device. Starting a call does not wait; who waits for the call does.
+        #[cfg(not(target_arch = "wasm32"))]
+        Later(false).await;
         #[cfg(not(target_arch = "wasm32"))]
         let _ = gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
         #[cfg(target_arch = "wasm32")]
@@ -213,6 +224,9 @@ impl Pending {
                 gpu.faults.check_lost()?;
                 return Err(typed(error, requested, kernel));
             }
+        }
+        if let Some(done) = done {
+            done.await;
         }
         let mut results = Vec::with_capacity(staging.len());
         for staged in staging {
@@ -235,6 +249,58 @@ impl Pending {
             clock.add(tick(0), tick(2));
         }
         Ok(results)
+    }
+}
+
+/// Submissions of a call at most, beside the one that is recorded: enough to keep the device busy, and few enough that a call
+/// stops soon after it was asked to and others get their turn.
+const UNDER_WAY: usize = 2;
+
+/// Submissions of a call that are under way, and what their results are for.
+pub(crate) struct Flight<T>(VecDeque<(Pending, T)>);
+
+impl<T> Flight<T> {
+    pub(crate) fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// Takes one more, and waits for the oldest if they are too many. The results are of an earlier one.
+    pub(crate) async fn add(&mut self, pending: Pending, what: T) -> Result<Option<(Vec<Vec<u32>>, T)>> {
+        self.0.push_back((pending, what));
+        if self.0.len() > UNDER_WAY { self.land().await } else { Ok(None) }
+    }
+
+    /// Waits for the oldest; `None`: there is none.
+    pub(crate) async fn land(&mut self) -> Result<Option<(Vec<Vec<u32>>, T)>> {
+        match self.0.pop_front() {
+            Some((pending, what)) => Ok(Some((pending.finish().await?, what))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Starts a call: runs `work` up to where it first has to wait.
+pub(crate) fn started(mut work: BoxFuture<Result<Output>>) -> Submission {
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Submission::ready(output),
+        Poll::Pending => Submission::pending(work),
+    }
+}
+
+/// Ready when it is asked for the second time.
+#[cfg(not(target_arch = "wasm32"))]
+struct Later(bool);
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Future for Later {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
