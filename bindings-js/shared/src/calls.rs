@@ -33,10 +33,11 @@ pub struct RawQuantized {
 /// `ERR_VALUE` about `threads`.
 pub fn threads(count: f64) -> Result<usize> {
     // More threads than a u16 counts would only fail later and worse.
-    if (1.0..=f64::from(u16::MAX)).contains(&count) {
+    if count.fract() == 0.0 && (1.0..=f64::from(u16::MAX)).contains(&count) {
         return Ok(count as usize);
     }
-    Err(Error::value("threads", "at least 1 and at most 65535", count.to_string()))
+    let got = if count.fract() == 0.0 { (count as i64).to_string() } else { "a number that is not whole".into() };
+    Err(Error::value("threads", "a whole number from 1 to 65535", got))
 }
 
 /// Uploads documents.

@@ -49,9 +49,9 @@ pub(crate) fn check_scores(op: &Op<'_>) -> Result<()> {
     check_len::<f32>("scores", scores)
 }
 
-fn unknown(output: &Output) -> Error {
+fn unknown() -> Error {
     Error::Unsupported {
-        what: format!("result {output:?}"),
+        what: "a result of this kind".into(),
         hint: "this package is older than the engine".into(),
     }
 }
@@ -67,7 +67,7 @@ impl RawScores {
             Output::TopK(TopK { scores, indices, shape, argmax }) => {
                 Self::of(scores, Some(indices), shape, argmax)
             }
-            other => Err(unknown(&other)),
+            _ => Err(unknown()),
         }
     }
 
@@ -143,7 +143,7 @@ impl RawGradients {
     /// # Errors
     /// `ERR_LIMIT` for more than arrays hold.
     pub fn new(output: Output) -> Result<Self> {
-        let Output::Gradients(gradients) = output else { return Err(unknown(&output)) };
+        let Output::Gradients(gradients) = output else { return Err(unknown()) };
         let Gradients { q, d, h, w, b } = gradients;
         for (name, gradient) in [("q", &q), ("d", &d), ("h", &h), ("w", &w), ("b", &b)] {
             gradient.as_ref().map_or(Ok(()), |gradient| check_data(name, gradient.data()))?;

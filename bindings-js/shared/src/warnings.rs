@@ -57,4 +57,13 @@ impl Visit for Message {
             let _ = write!(self.0, "{value:?}");
         }
     }
+
+    // Warnings have nothing but a message. What these would do otherwise is format numbers, with kilobytes of code.
+    fn record_f64(&mut self, _: &Field, _: f64) {}
+    fn record_i64(&mut self, _: &Field, _: i64) {}
+    fn record_u64(&mut self, _: &Field, _: u64) {}
+    fn record_i128(&mut self, _: &Field, _: i128) {}
+    fn record_u128(&mut self, _: &Field, _: u128) {}
+    fn record_bytes(&mut self, _: &Field, _: &[u8]) {}
+    fn record_error(&mut self, _: &Field, _: &(dyn std::error::Error + 'static)) {}
 }

@@ -1,4 +1,4 @@
-//! Plain objects of `native.ts`, read.
+//! Plain objects of `native.ts`, read. Functions that several calls use are not inlined: every page downloads them.
 
 use js_sys::{Function, Uint8Array};
 use maxsim_core::{Cancel, Result};
@@ -6,6 +6,7 @@ use maxsim_js::{Elements, Held};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 /// The function that says whether a call should stop, as a [`Cancel`].
+#[inline(never)]
 pub(crate) fn cancel(poll: Option<Function>) -> Cancel {
     match poll {
         Some(poll) => Cancel::polling(move || poll.call0(&JsValue::NULL).is_ok_and(|stop| stop.is_truthy())),
@@ -52,6 +53,7 @@ extern "C" {
 }
 
 impl RawTensor {
+    #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawTensor> {
         let shape = usizes(self.shape().unwrap_or_default());
         Ok(maxsim_js::RawTensor { name: self.name(), data: elements(&self.data(), &self.dtype())?, shape })
@@ -59,6 +61,7 @@ impl RawTensor {
 }
 
 impl RawTokens {
+    #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawTokens> {
         Ok(maxsim_js::RawTokens {
             name: self.name(),
@@ -112,6 +115,7 @@ extern "C" {
 }
 
 impl RawCodes {
+    #[inline(never)]
     pub(crate) fn read(&self) -> maxsim_js::RawCodes {
         maxsim_js::RawCodes {
             name: self.name(),
@@ -123,6 +127,7 @@ impl RawCodes {
 }
 
 impl RawCodec {
+    #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawCodec> {
         Ok(maxsim_js::RawCodec {
             name: self.name(),
@@ -135,6 +140,7 @@ impl RawCodec {
 }
 
 impl RawResidual {
+    #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawResidual> {
         Ok(maxsim_js::RawResidual {
             codes: self.codes().read(),
@@ -252,6 +258,7 @@ impl RawBackward {
 }
 
 impl RawOp {
+    #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawOp> {
         let tokens = |raw: Option<RawTokens>| raw.map(|raw| raw.read()).transpose();
         let tensor = |raw: Option<RawTensor>| raw.map(|raw| raw.read()).transpose();
@@ -274,6 +281,7 @@ impl RawOp {
 }
 
 impl RawCorpusOptions {
+    #[inline(never)]
     pub(crate) fn read(&self) -> maxsim_js::RawCorpusOptions {
         maxsim_js::RawCorpusOptions {
             storage: self.storage(),

@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub type Argument = Cow<'static, str>;
 
 /// What went wrong. Errors about an argument say which one, what was expected and what came.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are the words of the message above each variant")]
 #[non_exhaustive]
 pub enum Error {
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("{argument}[{position}]: expected {expected}, got {got}")]
     Index { argument: Argument, position: usize, expected: String, got: String },
     /// NaN or infinity where `validate_finite` or a quantiser forbids it.
-    #[error("{argument}[{position}]: expected a finite number, got {got}")]
+    #[error("{argument}[{position}]: expected a finite number, got {}", not_finite(*got))]
     NonFinite { argument: Argument, position: usize, got: f32 },
     /// The backend or build cannot do this; `hint` says what would.
     #[error("{what} is not supported: {hint}")]
@@ -64,6 +64,22 @@ pub enum Error {
     /// The operating system refused.
     #[error("{what}: {problem}")]
     Io { what: String, problem: String },
+}
+
+/// NaN or infinity in words; formatting any float takes code that pages would download for nothing.
+fn not_finite(x: f32) -> &'static str {
+    match (x.is_nan(), x < 0.0) {
+        (true, _) => "NaN",
+        (_, true) => "-inf",
+        _ => "inf",
+    }
+}
+
+/// Code and message, which hold all that the fields do.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {self}", self.code())
+    }
 }
 
 /// Stable identifier of an [`Error`]'s kind.

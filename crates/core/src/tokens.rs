@@ -153,7 +153,13 @@ impl<'a> Tokens<'a> {
             }
         };
         if let Some((position, scale)) = offender {
-            return Err(Error::value("scales", "finite positive numbers", format!("{scale} at {position}")));
+            let what = match scale {
+                _ if scale == 0.0 => "0",
+                _ if scale.is_nan() => "NaN",
+                _ if scale < 0.0 => "a negative number",
+                _ => "infinity",
+            };
+            return Err(Error::value("scales", "finite positive numbers", format!("{what} at {position}")));
         }
         self.scales = Some(scales);
         Ok(self)

@@ -90,9 +90,9 @@ pub(crate) fn backward(gpu: &Arc<Gpu>, op: &Backward<'_>, cancel: &Cancel) -> Re
             let compact = Compact::of(d.sequences());
             Operand::new(gpu, held, d.sequences(), &compact, Vec::new(), normalize)?
         }
-        other => {
+        _ => {
             return Err(Error::Unsupported {
-                what: format!("gradients over {other:?}"),
+                what: "gradients over documents on the device".into(),
                 hint: "give documents in host memory".into(),
             });
         }
