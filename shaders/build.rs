@@ -8,10 +8,15 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=wgsl");
+    // No browser has cooperative matrices.
+    let browser = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
     let mut out = String::from("static FILES: &[(&str, &str)] = &[\n");
     for (directory, prefix) in [("wgsl", ""), ("wgsl/lib", "lib/")] {
         for path in files(Path::new(directory)) {
             let stem = path.file_stem().expect("a file").to_string_lossy().into_owned();
+            if browser && stem == "forward_coop" {
+                continue;
+            }
             let text =
                 fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             writeln!(out, "    ({:?}, {:?}),", format!("{prefix}{stem}"), minified(&text)).expect("memory");

@@ -43,6 +43,8 @@ QUANTISED = [
     ("1x8000 32x256", "int8", "--nq 1 --nd 8000 --lq 32 --ld 256"),
     ("128x128 32x300", "int8", "--nq 128 --nd 128 --lq 32 --ld 300"),
     ("1x8000 32x256", "fp8", "--nq 1 --nd 8000 --lq 32 --ld 256"),
+    ("1x10000 32x300 2 bit", "residual", "--nq 1 --nd 10000 --lq 32 --ld 300 --nbits 2 --centroids 65536"),
+    ("1x10000 32x300 4 bit", "residual", "--nq 1 --nd 10000 --lq 32 --ld 300 --nbits 4 --centroids 65536"),
 ]
 
 

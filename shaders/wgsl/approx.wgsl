@@ -1,7 +1,7 @@
 // Scores from centroids alone: Σ_s max_t table[codes[t]][s]. A workgroup takes a document, an invocation a query token.
 //
 // Floor: every code once, and a row of the table per code. Limiter: the cache that holds the table.
-#import order
+#import group_sum
 
 struct Params {
     work: u32,    // documents
@@ -15,8 +15,6 @@ struct Params {
 // Where the codes of every document begin and the last ones end, then codes.
 @group(0) @binding(2) var<storage, read> codes: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scores: array<f32>;
-
-var<workgroup> contributions: array<f32, GROUP>;
 
 fn entry(code: u32, s: u32) -> f32 {
 #if ELEMENT == F16
@@ -46,19 +44,11 @@ fn main(
                 key = max(key, key_of(entry(codes[t], s0 + local)));
             }
         }
-        contributions[local] = 0.0;
+        var contribution = 0.0;
         if (key > NO_WINNER) {
-            contributions[local] = value_of(key);
+            contribution = value_of(key);
         }
-        workgroupBarrier();
-        if (local == 0u) {
-            var sum = 0.0;
-            for (var r = 0u; r < GROUP; r++) {
-                sum += contributions[r];
-            }
-            score += sum;
-        }
-        workgroupBarrier();
+        score += group_sum(contribution, local);
     }
     if (local == 0u) {
         scores[p.first + document] = score;

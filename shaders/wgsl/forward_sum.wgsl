@@ -2,7 +2,7 @@
 // over its segments, times the rows' factors, added up in row order.
 //
 // Floor: every maximum read once. Limiter: the sums in order, one invocation per 32 rows; hidden behind other pairs.
-#import order
+#import group_sum
 
 struct Params {
     work: u32,    // pairs
@@ -19,8 +19,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read> q_factors: array<f32>;
 @group(0) @binding(5) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(6) var<storage, read_write> winners: array<i32>;
-
-var<workgroup> contributions: array<f32, GROUP>;
 
 @compute @workgroup_size(GROUP)
 fn main(
@@ -68,16 +66,7 @@ fn main(
             winners[pairs[8u * item + 6u] + row] = winner;
 #endif
         }
-        contributions[local] = contribution;
-        workgroupBarrier();
-        if (local == 0u) {
-            var sum = 0.0;
-            for (var r = 0u; r < GROUP; r++) {
-                sum += contributions[r];
-            }
-            score += sum;
-        }
-        workgroupBarrier();
+        score += group_sum(contribution, local);
     }
     if (local == 0u) {
         scores[pairs[8u * item + 5u]] = score;

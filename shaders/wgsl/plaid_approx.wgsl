@@ -3,7 +3,7 @@
 //
 // Floor: every code once per query, and a row of the table per code of a candidate. Limiter: memory for the codes, the cache
 // that holds the table for candidates.
-#import order
+#import group_sum
 
 struct Params {
     work: u32,      // queries times documents of the shard
@@ -27,15 +27,13 @@ struct Params {
 @group(0) @binding(6) var<storage, read> bits: array<u32>;
 @group(0) @binding(7) var<storage, read_write> scores: array<u32>;
 
-const THREADS: u32 = 32u;
 var<workgroup> found: atomic<u32>;
-var<workgroup> contributions: array<f32, THREADS>;
 
 fn is_set(at: u32, bit: u32) -> bool {
     return ((bits[at + bit / 32u] >> (bit % 32u)) & 1u) != 0u;
 }
 
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(GROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -55,7 +53,7 @@ fn main(
     }
     workgroupBarrier();
     if ((p.flags & 2u) == 0u || is_set(0u, document)) {
-        for (var t = start + local; t < end; t += THREADS) {
+        for (var t = start + local; t < end; t += GROUP) {
             if (is_set(p.probed_at + query * p.words, codes[t])) {
                 atomicStore(&found, 1u);
                 break;
@@ -66,7 +64,7 @@ fn main(
     let candidate = atomicLoad(&found) != 0u;
     var score = 0.0;
     let last = q_meta[query + 1u];
-    for (var row0 = q_meta[query]; row0 < last; row0 += THREADS) {
+    for (var row0 = q_meta[query]; row0 < last; row0 += GROUP) {
         let row = row0 + local;
         var contribution = 0.0;
         if (candidate && row < last) {
@@ -82,16 +80,7 @@ fn main(
                 contribution = select(contribution, 0.0, is_nan(contribution));
             }
         }
-        contributions[local] = contribution;
-        workgroupBarrier();
-        if (local == 0u) {
-            var sum = 0.0;
-            for (var r = 0u; r < THREADS; r++) {
-                sum += contributions[r];
-            }
-            score += sum;
-        }
-        workgroupBarrier();
+        score += group_sum(contribution, local);
     }
     if (local == 0u) {
         scores[query * p.total + document] = select(ABSENT, bitcast<u32>(score), candidate);

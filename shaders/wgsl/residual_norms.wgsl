@@ -1,7 +1,6 @@
-// Inverse norms of residual rows that came without, written into the rows: one invocation per row.
+// Inverse norms of residual rows that came without, written into the rows: ROW_LANES invocations per row.
 //
 // Floor: every row once, and its centroid from a cache. Limiter: decoding.
-#import order
 #import norm
 
 struct Params {
@@ -22,23 +21,24 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = (group.x + group.y * groups.x) * 64u + local;
-    if (row >= p.rows) {
-        return;
-    }
-    let parts = (codec[0].z + 3u) / 4u;
+    let row = (group.x + group.y * groups.x) * ROWS + local / ROW_LANES;
+    let lane = local % ROW_LANES;
+    // Invocations without a row meet the others at the barriers.
+    let parts = select(0u, (codec[0].z + 3u) / 4u, row < p.rows);
     var largest = 0u;
-    for (var part = 0u; part < parts; part++) {
-        let sizes = bitcast<vec4<u32>>(decoded(row, part)) & vec4<u32>(0x7fffffffu);
-        largest = max(largest, max(max(sizes.x, sizes.y), max(sizes.z, sizes.w)));
+    for (var part = lane; part < parts; part += ROW_LANES) {
+        largest = max(largest, largest_of(bitcast<vec4<u32>>(decoded(row, part))));
     }
+    largest = largest_of_row(largest, local);
     let exponent = exponent_of(largest);
     let down = shrink_by(exponent);
     var squares = vec4<f32>();
-    for (var part = 0u; part < parts; part++) {
+    for (var part = lane; part < parts; part += ROW_LANES) {
         let x = decoded(row, part) * down;
         squares = fma(x, x, squares);
     }
-    let sum = (squares.x + squares.y) + (squares.z + squares.w);
-    documents[row * codec[0].x + 1u] = bitcast<u32>(factor_of(largest, exponent, sum, 1.0));
+    let sum = sum_of_row(squares, local);
+    if (row < p.rows && lane == 0u) {
+        documents[row * codec[0].x + 1u] = bitcast<u32>(factor_of(largest, exponent, sum, 1.0));
+    }
 }

@@ -1,9 +1,7 @@
-// Rows as f32 (WIDEN) and factors that normalise them (NORM): one invocation per row.
+// Rows as f32 (WIDEN) and factors that normalise them (NORM): ROW_LANES invocations per row, which read it side by side.
 //
-// Floor: every stored byte once, and the f32 rows written once. Limiter: memory; neighbouring invocations read different
-// rows, and the cache turns that into whole lines.
+// Floor: every stored byte once, and the f32 rows written once; norms read rows a second time, from the cache. Limiter: memory.
 #import elements
-#import order
 #import norm
 
 struct Params {
@@ -25,13 +23,13 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let row = (group.x + group.y * groups.x) * 64u + local;
-    if (row >= p.rows) {
-        return;
-    }
+    let row = (group.x + group.y * groups.x) * ROWS + local / ROW_LANES;
+    let lane = local % ROW_LANES;
+    // Invocations without a row meet the others at the barriers.
+    let stride = select(0u, p.stride, row < p.rows);
     let origin = row * p.stride;
     var largest = 0u;
-    for (var c = 0u; c < p.stride; c++) {
+    for (var c = lane; c < stride; c += ROW_LANES) {
         let words = stored[origin + c];
         for (var part = 0u; part < PARTS; part++) {
             let bits = bitcast<vec4<u32>>(decode(words, part));
@@ -39,31 +37,35 @@ fn main(
             wide[row * p.wide_stride + c * PARTS + part] = bits;
 #endif
 #if NORM
-            let sizes = bits & vec4<u32>(0x7fffffffu);
-            largest = max(largest, max(max(sizes.x, sizes.y), max(sizes.z, sizes.w)));
+            largest = max(largest, largest_of(bits));
 #endif
         }
     }
 #if WIDEN
-    for (var c = p.stride * PARTS; c < p.wide_stride; c++) {
+    let wide_stride = select(0u, p.wide_stride, row < p.rows);
+    for (var c = p.stride * PARTS + lane; c < wide_stride; c += ROW_LANES) {
         wide[row * p.wide_stride + c] = vec4<u32>();
     }
 #endif
 #if NORM
+    largest = largest_of_row(largest, local);
     let exponent = exponent_of(largest);
     let down = shrink_by(exponent);
     var squares = vec4<f32>();
-    for (var c = 0u; c < p.stride; c++) {
+    for (var c = lane; c < stride; c += ROW_LANES) {
         let words = stored[origin + c];
         for (var part = 0u; part < PARTS; part++) {
             let x = decode(words, part) * down;
             squares = fma(x, x, squares);
         }
     }
-    var scale = 1.0;
-    if (p.scaled != 0u) {
-        scale = scales[row];
+    let sum = sum_of_row(squares, local);
+    if (row < p.rows && lane == 0u) {
+        var scale = 1.0;
+        if (p.scaled != 0u) {
+            scale = scales[row];
+        }
+        factors[row] = factor_of(largest, exponent, sum, scale);
     }
-    factors[row] = factor_of(largest, exponent, (squares.x + squares.y) + (squares.z + squares.w), scale);
 #endif
 }

@@ -70,6 +70,10 @@ export interface EngineOptions {
   threads?: number;
   /** SIMD level of the CPU backend. Default: the best this machine runs. */
   cpuLevel?: CpuLevel;
+  /** Capability tier of the GPU; one that it does not run is refused by `backend: "wgpu"`. Default: the best there is. */
+  gpuTier?: GpuTier;
+  /** Bytes of GPU memory that documents and scratch may take together. Default: as much as there is. */
+  gpuMemory?: number;
   /** No one-time warnings. Default false. */
   silent?: boolean;
   /**
@@ -83,6 +87,9 @@ export interface EngineOptions {
 export type BackendKind = "cpu" | "wgpu" | "cuda";
 export type CpuLevel =
   | "avx512-vnni" | "avx512" | "avx2-vnni" | "avx2" | "neon-dot" | "neon" | "simd128" | "generic";
+
+/** What kernels may use: what every GPU has, 16-bit floats, subgroups, matrix units. Browsers offer the first two. */
+export type GpuTier = "portable" | "f16" | "subgroup" | "coop";
 
 /** Facts about an engine's backend. */
 export interface EngineInfo {

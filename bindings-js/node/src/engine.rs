@@ -19,6 +19,8 @@ pub struct RawEngineOptions {
     pub backend: Option<String>,
     pub threads: Option<i64>,
     pub cpu_level: Option<String>,
+    pub gpu_tier: Option<String>,
+    pub gpu_memory: Option<f64>,
     pub silent: Option<bool>,
 }
 
@@ -33,6 +35,12 @@ impl RawEngineOptions {
         }
         if let Some(level) = &self.cpu_level {
             builder = builder.cpu_level(level.parse()?);
+        }
+        if let Some(tier) = &self.gpu_tier {
+            builder = builder.wgpu_tier(tier.parse()?);
+        }
+        if let Some(bytes) = self.gpu_memory {
+            builder = builder.memory_budget(bytes as u64);
         }
         if self.silent == Some(true) {
             builder = builder.silent();

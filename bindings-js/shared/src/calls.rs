@@ -36,7 +36,8 @@ pub fn threads(count: f64) -> Result<usize> {
     if count.fract() == 0.0 && (1.0..=f64::from(u16::MAX)).contains(&count) {
         return Ok(count as usize);
     }
-    let got = if count.fract() == 0.0 { (count as i64).to_string() } else { "a number that is not whole".into() };
+    let got =
+        if count.fract() == 0.0 { (count as i64).to_string() } else { "a number that is not whole".into() };
     Err(Error::value("threads", "a whole number from 1 to 65535", got))
 }
 

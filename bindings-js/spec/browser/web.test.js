@@ -104,6 +104,21 @@ describe("@maxsim/web in Chromium", { skip: missing }, () => {
     }
   });
 
+  test("a tier that the GPU lacks and memory beyond the budget are typed errors", async () => {
+    const outcome = await page.evaluate(async () => {
+      const options = { backend: "wgpu", worker: false, silent: true };
+      const refused = await api.createEngine({ ...options, gpuTier: "coop" }).catch((error) => error);
+      const engine = await api.createEngine({ ...options, gpuTier: "portable", gpuMemory: 1 << 20 });
+      const documents = { data: new Float32Array(1 << 20), shape: [1 << 10, 32, 32] };
+      const full = await engine.corpus({ ...documents, normalize: false }).catch((error) => error);
+      const q = { data: new Float32Array([1, 2, 3, 4]), shape: [2, 2] };
+      const { scores } = await engine.maxsim(q, q);
+      await engine.dispose();
+      return [refused.code, engine.info.level, full.code, scores[0]];
+    });
+    assert.deepEqual(outcome, ["ERR_UNSUPPORTED", "portable", "ERR_OUT_OF_MEMORY", 36]);
+  });
+
   test("a lost device is a typed error, and a new engine works", async () => {
     const outcome = await page.evaluate(async () => {
       const devices = [];

@@ -179,6 +179,8 @@ export const errors = [
         [{ threads: -1 }, "threads"],
         [{ threads: 1e9 }, "threads"],
         [{ cpuLevel: "sse" }, "cpuLevel"],
+        [{ gpuTier: "best" }, "gpuTier"],
+        [{ gpuMemory: -1 }, "gpuMemory"],
         [{ silent: "yes" }, "silent"],
         [{ backends: "cpu" }, "backends"],
       ]) {

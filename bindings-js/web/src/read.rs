@@ -227,6 +227,10 @@ extern "C" {
     pub(crate) fn threads(this: &RawEngineOptions) -> Option<f64>;
     #[wasm_bindgen(method, getter, js_name = cpuLevel)]
     pub(crate) fn cpu_level(this: &RawEngineOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter, js_name = gpuTier)]
+    pub(crate) fn gpu_tier(this: &RawEngineOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter, js_name = gpuMemory)]
+    pub(crate) fn gpu_memory(this: &RawEngineOptions) -> Option<f64>;
     #[wasm_bindgen(method, getter)]
     pub(crate) fn silent(this: &RawEngineOptions) -> Option<bool>;
 }

@@ -18,7 +18,12 @@ use crate::write::{self, Returned, failure};
 pub async fn create_engine(options: RawEngineOptions) -> Result<WasmEngine, JsValue> {
     // The GPU has no use for them, but that they are wrong should not depend on who computes.
     options.threads().map(maxsim_js::threads).transpose().map_err(failure)?;
-    let backend = WgpuBackend::new(WgpuOptions::default()).await.map_err(failure)?;
+    let gpu = WgpuOptions {
+        tier: options.gpu_tier().map(|tier| tier.parse()).transpose().map_err(failure)?,
+        memory_budget: options.gpu_memory().map(|bytes| bytes as u64),
+        ..WgpuOptions::default()
+    };
+    let backend = WgpuBackend::new(gpu).await.map_err(failure)?;
     let engine = Engine::new(vec![Arc::new(backend)]).map_err(failure)?;
     Ok(WasmEngine::new(engine, &options))
 }

@@ -376,6 +376,12 @@ pub trait Backend: MaybeSendSync {
         Ok(())
     }
 
+    /// Compiles what `op` may need; as [`prepare`](Self::prepare), for any operator.
+    fn prepare_op(&self, op: &Op<'_>) -> Result<()> {
+        let _ = op;
+        Ok(())
+    }
+
     /// Time the device spent on calls that finished since this was last asked; `None` where it is not measured.
     fn device_time(&self) -> Option<Duration> {
         None

@@ -87,6 +87,11 @@ impl Backend for WgpuBackend {
         plan::variants(q, d, &self.gpu.caps).iter().try_for_each(|v| self.gpu.pipeline(v).map(drop))
     }
 
+    fn prepare_op(&self, op: &Op<'_>) -> Result<()> {
+        self.gpu.faults.check_lost()?;
+        plan::variants_of(op, &self.gpu.caps)?.iter().try_for_each(|v| self.gpu.pipeline(v).map(drop))
+    }
+
     fn device_time(&self) -> Option<Duration> {
         Some(self.gpu.clock.as_ref()?.take())
     }

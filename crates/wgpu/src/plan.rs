@@ -1,6 +1,6 @@
 //! From an operator and a device's capabilities to kernel variants. Pure: nothing here touches a device.
 
-use maxsim_core::{BackendKind, DType, Error, Forward, Op, Pairing, Plan, Result, Tokens};
+use maxsim_core::{BackendKind, DType, Error, Forward, FromHidden, Op, Pairing, Plan, Result, Tokens};
 use maxsim_shaders::Variant;
 use maxsim_shaders::kernels::{self, COOP_PADDING, COOP_TILES, CoopTile, Element, TILES, Tile};
 
@@ -168,20 +168,120 @@ pub(crate) fn stored(dtype: DType) -> Element {
     }
 }
 
+/// Every variant that running `op` may need, in the order of the work.
+pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
+    let mut all = Vec::new();
+    match op {
+        Op::Forward(op) => scoring(&mut all, op, op.options.argmax, caps)?,
+        Op::Retrieve(op) => {
+            scoring(&mut all, &op.forward, false, caps)?;
+            selection(&mut all);
+            if op.forward.options.argmax {
+                let plan = ForwardPlan::new(&op.forward, caps)?;
+                all.extend([variant(plan.element, plan.block, true), kernels::forward_sum(true)]);
+            }
+        }
+        Op::Backward(op) => {
+            if op.argmax.is_none() {
+                scoring(&mut all, &op.forward, true, caps)?;
+            }
+            let q = stored(op.forward.q.dtype());
+            let residual = op.forward.d.is_residual();
+            let d = if residual { Element::Residual } else { stored(op.forward.d.dtype()) };
+            let normalize = op.forward.options.normalize;
+            for (wanted, target, source) in [(op.wants_q, q, d), (op.wants_d && !residual, d, q)] {
+                if wanted {
+                    all.push(kernels::gather(source));
+                    all.extend(normalize.then(|| kernels::jacobian(target)));
+                }
+            }
+        }
+        Op::FromHidden(op) => head(&mut all, op, op.options.argmax, caps)?,
+        Op::FromHiddenBackward(op) => {
+            head(&mut all, &op.forward, true, caps)?;
+            let operands = [stored(op.forward.q.dtype()), stored(op.forward.h.dtype()), Element::F32];
+            all.extend(operands.map(kernels::gather));
+            all.extend([kernels::jacobian(Element::F32), kernels::matmul(true)]);
+        }
+        Op::ApproxScore(op) => all.push(kernels::approx(stored(op.table().dtype()))),
+        Op::PlaidSearch(op) if !op.options.candidates_only => {
+            use kernels::{MASK, PLAID_APPROX, PLAID_ELIGIBLE, PLAID_ITEMS, PLAID_PROBED, PLAID_RANK};
+            let q = op.q.clone().flattened();
+            queries(&mut all, q.dtype(), false, op.options.normalize);
+            // Whether few enough documents are allowed to score them all is not counted for this.
+            if !op.options.exact {
+                all.push(kernels::matmul(false));
+                let steps = [&PLAID_ELIGIBLE, &PLAID_PROBED, &PLAID_APPROX, &PLAID_ITEMS, &PLAID_RANK];
+                all.extend(steps.map(kernels::only));
+            }
+            all.push(kernels::only(&MASK));
+            // Every document, those that were chosen, and winners of the hits.
+            let lists =
+                [(false, false, true), (true, false, !op.options.exact), (true, true, op.options.explain)];
+            for (list, argmax, _) in lists.into_iter().filter(|&(.., wanted)| wanted) {
+                let plan = ForwardPlan::over(&q, Element::Residual, list, argmax, caps)?;
+                all.extend([plan.variant(), kernels::forward_sum(argmax)]);
+            }
+            selection(&mut all);
+        }
+        other => return Err(unsupported(other)),
+    }
+    let mut unique = Vec::with_capacity(all.len());
+    for variant in all {
+        if !unique.contains(&variant) {
+            unique.push(variant);
+        }
+    }
+    Ok(unique)
+}
+
+fn scoring(all: &mut Vec<Variant>, op: &Forward<'_>, argmax: bool, caps: &Caps) -> Result<()> {
+    let plan = ForwardPlan { argmax, ..ForwardPlan::new(op, caps)? };
+    queries(all, op.q.dtype(), plan.stored_queries(), op.options.normalize);
+    if op.options.normalize {
+        let norms = || kernels::rows(stored(op.d.dtype()), false, true);
+        all.push(if op.d.is_residual() { kernels::residual_norms() } else { norms() });
+    }
+    all.extend([plan.variant(), kernels::forward_sum(argmax)]);
+    Ok(())
+}
+
+/// What prepares query rows.
+fn queries(all: &mut Vec<Variant>, q: DType, as_stored: bool, normalize: bool) {
+    let widen = q != DType::F32 && !as_stored;
+    if widen || normalize {
+        all.push(kernels::rows(stored(q), widen, normalize));
+    }
+}
+
+fn selection(all: &mut Vec<Variant>) {
+    all.extend([kernels::topk_sort(false), kernels::topk_sort(true), kernels::topk_merge()]);
+}
+
+fn head(all: &mut Vec<Variant>, op: &FromHidden<'_>, argmax: bool, caps: &Caps) -> Result<()> {
+    if op.h.dtype() != DType::F32 {
+        all.push(kernels::rows(stored(op.h.dtype()), true, false));
+    }
+    all.push(kernels::matmul(false));
+    if op.options.normalize {
+        all.push(kernels::rows(Element::F32, false, true));
+    }
+    queries(all, op.q.dtype(), false, false);
+    let plan = ForwardPlan::over(&op.q, Element::F32, false, argmax, caps)?;
+    all.extend([plan.variant(), kernels::forward_sum(argmax)]);
+    Ok(())
+}
+
 /// What `explain()` shows.
 pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
-    let (name, forward) = match op {
-        Op::Forward(op) => ("forward", Some(op)),
-        Op::Retrieve(op) => ("retrieve", Some(&op.forward)),
-        Op::ApproxScore(_) => ("approx", None),
-        Op::PlaidSearch(op) if !op.options.candidates_only => ("plaid_search", None),
-        Op::FromHidden(_) => ("from_hidden", None),
-        Op::FromHiddenBackward(_) => ("from_hidden_backward", None),
-        Op::Backward(op) => ("backward", Some(&op.forward)),
-        other => return Err(unsupported(other)),
+    let scored = match op {
+        Op::Forward(op) => Some(op),
+        Op::Retrieve(op) => Some(&op.forward),
+        Op::Backward(op) => Some(&op.forward),
+        _ => None,
     };
     let mut choices = Vec::new();
-    if let Some(forward) = forward {
+    if let Some(forward) = scored {
         let plan = ForwardPlan::new(forward, caps)?;
         let tile = match plan.block {
             Block::Plain(t) => format!("{}×{} rows, {}×{} each", t.bm, t.bn, t.tm, t.tn),
@@ -196,8 +296,11 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
             ("pairs", if plan.list { "list".into() } else { "cross".into() }),
         ];
     }
-    let notes = Vec::new();
-    Ok(Plan { backend: BackendKind::Wgpu, kernel: format!("{name}/{}", caps.tier), choices, notes })
+    let mut names: Vec<&str> = variants_of(op, caps)?.iter().map(|variant| variant.kernel.name).collect();
+    names.dedup();
+    choices.push(("kernels", names.join(" ")));
+    let kernel = [op.name(), "/", caps.tier.name()].concat();
+    Ok(Plan { backend: BackendKind::Wgpu, kernel, choices, notes: Vec::new() })
 }
 
 fn operands(op: &Forward<'_>, plan: &ForwardPlan) -> String {

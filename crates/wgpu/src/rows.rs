@@ -438,9 +438,9 @@ pub(crate) struct RowsParams {
     pub(crate) scaled: u32,
 }
 
-/// Workgroups of the kernel `rows`.
+/// Workgroups of the kernels `rows` and `residual_norms`, which take eight rows each.
 pub(crate) fn row_groups(rows: usize) -> usize {
-    rows.div_ceil(64)
+    rows.div_ceil(8)
 }
 
 impl Shard {

@@ -56,7 +56,9 @@ impl Tier {
         let runs = |tier: &Self| {
             features.contains(tier.features()) && (*tier < Self::Coop || coop(adapter).is_some())
         };
-        Self::ALL.into_iter().rev().filter(runs).collect()
+        // Browsers have no cooperative matrices, and modules for them not the kernel's text.
+        let all = if cfg!(target_arch = "wasm32") { &Self::ALL[..3] } else { &Self::ALL[..] };
+        all.iter().copied().rev().filter(runs).collect()
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use maxsim_core::plaid::{Bitmap, Segment};
 use maxsim_core::{
     ApproxScore, Backward, Codec, DType, DataBuf, Engine, Forward, FromHidden, FromHiddenBackward, Op,
-    Options, Output, PlaidIndex, PlaidOptions, PlaidSearch, Residual, ResidualLayout, Scores, Tensor,
-    TensorRef, Tokens, f16, oracle,
+    Options, Output, PlaidIndex, PlaidOptions, PlaidSearch, Residual, ResidualLayout, Retrieve,
+    RetrieveOptions, Scores, Tensor, TensorRef, Tokens, f16, oracle,
 };
 use maxsim_testkit::cases::Random;
 use maxsim_testkit::cases::forward::{Case, Family, Params};
@@ -198,11 +198,11 @@ fn residual_documents() {
         let got = split.backward(backward).unwrap().q.unwrap();
         compare::gradient("grad_Q", got.shape(), &values(&got), &exact.q, DType::F32).assert("residuals");
     }
-    // Approximate scores: more documents and codes than fit.
+    // Approximate scores: more documents, codes and query tokens than fit.
     let lengths = vec![7u32; 900];
     let codes: Vec<u32> = (0..900 * 7).map(|_| random.below(CENTROIDS) as u32).collect();
-    let table = normal(&mut random, CENTROIDS * 35);
-    let table = TensorRef::new(&table, &[CENTROIDS, 35]).unwrap();
+    let table = normal(&mut random, CENTROIDS * 350);
+    let table = TensorRef::new(&table, &[CENTROIDS, 350]).unwrap();
     let op = ApproxScore::new(table, &codes, [900, 7], &lengths).unwrap();
     let one = score(&whole, Op::ApproxScore(op.clone()));
     let exact = oracle::plaid_approx_score(&op);
@@ -254,5 +254,66 @@ fn an_index() {
                 assert_eq!(one, engine.plaid_search(op.clone()).unwrap(), "{context}, held");
             }
         }
+    }
+}
+
+/// Running an operator compiles nothing that `prepare_like` has not, and `explain` names what was compiled.
+#[test]
+fn prepared_operators() {
+    let mut random = Random::named("prepared operators");
+    let [n, l, d_model] = [4, 20, 24];
+    let data = |random: &mut Random, count: usize, dtype| DataBuf::from_f32(&normal(random, count), dtype);
+    let q = data(&mut random, n * l * DIM, DType::F16);
+    let d = data(&mut random, n * l * DIM, DType::BF16);
+    let q = || Tokens::padded(&q, &[n, l, DIM]).unwrap();
+    let d = || Tokens::padded(&d, &[n, l, DIM]).unwrap();
+    let options = Options { normalize: true, ..Options::default() };
+    let (grad, one_each) = (normal(&mut random, n * n), normal(&mut random, n));
+
+    let hidden = data(&mut random, n * l * d_model, DType::F16);
+    let w = normal(&mut random, DIM * d_model);
+    let head = FromHidden::new(
+        q(),
+        Tokens::padded(&hidden, &[n, l, d_model]).unwrap(),
+        TensorRef::new(&w, &[DIM, d_model]).unwrap(),
+        None,
+    );
+
+    let of = lengths(&mut random, 200);
+    let made = Made::new(&mut random, of);
+    let offsets = made.offsets();
+    let documents = || Residual::packed(made.codec(), &made.codes, &made.residuals, &offsets).unwrap();
+    let segment = made.segment();
+    let subset = Bitmap::of(200, (0..200).filter(|d| d % 3 != 1)).unwrap();
+    let probing = PlaidOptions { top_k: 5, n_full_scores: 80, explain: true, ..PlaidOptions::default() };
+    let mut search = PlaidSearch::new(q(), made.codec(), vec![&segment], probing);
+    search.subset = Some(&subset);
+
+    let table = normal(&mut random, CENTROIDS * 9);
+    let table = TensorRef::new(&table, &[CENTROIDS, 9]).unwrap();
+    let mut top = RetrieveOptions::top_k(2);
+    top.scoring.argmax = true;
+    for op in [
+        Op::Forward(Forward::maxsim(q(), d(), options)),
+        Op::Forward(Forward::pairs(q(), d(), options.with_argmax())),
+        Op::Forward(Forward::maxsim(q(), documents(), options)),
+        Op::Retrieve(Retrieve::new(q(), d(), top)),
+        Op::Backward(Backward::new(Forward::maxsim(q(), d(), options), &grad)),
+        Op::Backward(Backward::new(Forward::pairs(q(), d(), Options::default()), &one_each)),
+        Op::FromHidden(head.clone()),
+        Op::FromHiddenBackward(FromHiddenBackward::new(head, &grad)),
+        Op::ApproxScore(ApproxScore::packed(table, &made.codes, &offsets).unwrap()),
+        Op::PlaidSearch(search),
+    ] {
+        let Ok(backend) = pollster::block_on(WgpuBackend::new(WgpuOptions::default())) else { return };
+        let backend = Arc::new(backend);
+        let engine = Engine::new(vec![backend.clone()]).unwrap().silent();
+        engine.prepare_like(&op).unwrap();
+        let prepared = backend.compilations();
+        engine.run(&op).unwrap();
+        assert_eq!(backend.compilations(), prepared, "{}", op.name());
+        let plan = engine.explain(&op).unwrap();
+        let (_, kernels) = plan.choices.iter().find(|(name, _)| *name == "kernels").unwrap();
+        assert!((1..=prepared).contains(&kernels.split(' ').count()), "{}: {kernels}", op.name());
     }
 }

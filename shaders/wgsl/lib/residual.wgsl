@@ -5,15 +5,27 @@
 
 // Elements 4·part … 4·part + 3 of a row; zero behind the last.
 fn decoded(row: u32, part: u32) -> vec4<f32> {
-    let bits = codec[0].y;
-    let at = row * codec[0].x;
+    let head = codec[0];
+    let bits = head.y;
+    let at = row * head.x;
     let bit = 4u * part * bits;
     let fields = vec4<u32>(documents[at + 2u + bit / 32u] >> (bit % 32u));
     let bucket = (fields >> (vec4<u32>(0u, 1u, 2u, 3u) * bits)) & vec4<u32>((1u << bits) - 1u);
-    let centroid = 1u + codec[0].w + documents[at] * ((codec[0].z + 3u) / 4u);
-    let token = bitcast<vec4<f32>>(codec[centroid + part])
-        + vec4<f32>(weight(bucket.x), weight(bucket.y), weight(bucket.z), weight(bucket.w));
-    return select(vec4<f32>(), token, vec4<u32>(4u * part) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(codec[0].z));
+    let centroid = 1u + head.w + documents[at] * ((head.z + 3u) / 4u);
+    let token = bitcast<vec4<f32>>(codec[centroid + part]) + weights(bucket, bits);
+    return select(vec4<f32>(), token, vec4<u32>(4u * part) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(head.z));
+}
+
+fn weights(bucket: vec4<u32>, bits: u32) -> vec4<f32> {
+    if (bits > 2u) {
+        return vec4<f32>(weight(bucket.x), weight(bucket.y), weight(bucket.z), weight(bucket.w));
+    }
+    // Up to four of them are chosen among, not looked up. All invocations go the same way.
+    let four = bitcast<vec4<f32>>(codec[1]);
+    let odd = (bucket & vec4<u32>(1u)) != vec4<u32>();
+    let low = select(vec4<f32>(four.x), vec4<f32>(four.y), odd);
+    let high = select(vec4<f32>(four.z), vec4<f32>(four.w), odd);
+    return select(low, high, (bucket & vec4<u32>(2u)) != vec4<u32>());
 }
 
 fn weight(bucket: u32) -> f32 {

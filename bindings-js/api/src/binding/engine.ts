@@ -39,6 +39,8 @@ const ENGINE: Schema<EngineOptions> = {
   backend: oneOf("auto", "cpu", "wgpu", "cuda"),
   threads: count,
   cpuLevel: oneOf("avx512-vnni", "avx512", "avx2-vnni", "avx2", "neon-dot", "neon", "simd128", "generic"),
+  gpuTier: oneOf("portable", "f16", "subgroup", "coop"),
+  gpuMemory: count,
   silent: boolean,
   worker: boolean,
 };

@@ -36,6 +36,7 @@ fn every_operator_of_this_build_runs() {
         (&["--op", "score_pairs", "--pairs", "7"], json!({"pairs": 7})),
         (&["--op", "forward", "--k-docs", "3", "--normalize"], json!({"k_docs": 3, "nd": 6})),
         (&["--op", "forward", "--dtype", "bf16", "--resident"], json!({"resident": true})),
+        (&["--op", "residual", "--centroids", "9", "--resident"], json!({"resident": true})),
         (&["--op", "fp8"], json!({})),
         (&["--op", "int8", "--ragged", "0"], json!({"ragged": 0})),
     ] {

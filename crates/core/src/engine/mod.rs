@@ -102,6 +102,16 @@ impl Engine {
         self.inner.backends[0].prepare(q, d)
     }
 
+    /// Compiles what `op` may need, so that calls like it do not wait for a compiler: any operator, gradients, the fused head and
+    /// PLAID search too. Runs nothing.
+    ///
+    /// # Errors
+    /// Those of validation, `ERR_UNSUPPORTED` when no backend can run it, and the backend's.
+    pub fn prepare_like(&self, op: &Op<'_>) -> Result<()> {
+        op.validate()?;
+        self.choose(op)?.0.prepare_op(op)
+    }
+
     /// Time the preferred backend's device spent on calls that finished since this was last asked; `None` where it is not
     /// measured (`EngineBuilder::device_timing`).
     pub fn device_time(&self) -> Option<std::time::Duration> {

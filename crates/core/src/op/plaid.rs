@@ -177,8 +177,11 @@ impl<'a> PlaidSearch<'a> {
         if let PlaidIndex::Host { codec, segments } = &self.index
             && let Some(at) = segments.iter().position(|segment| !segment.fits(codec))
         {
-            let expected = format!("segments made for {codec:?}");
-            return Err(Error::shape("segments", expected, format!("another codec's at {at}")));
+            return Err(Error::shape(
+                "segments",
+                "segments made for the codec",
+                format!("another's at {at}"),
+            ));
         }
         if let PlaidIndex::Host { segments, .. } = &self.index
             && !self.options.candidates_only

@@ -206,7 +206,7 @@ pub(crate) fn check_encode(x: &TensorRef<'_>, cutoffs: &[f32], codec: &Codec<'_>
         return Err(Error::value(
             "cutoffs",
             "ascending numbers",
-            format!("{} before {}", cutoffs[i], cutoffs[i + 1]),
+            format!("a larger number at {i} than at {}", i + 1),
         ));
     }
     Ok(())

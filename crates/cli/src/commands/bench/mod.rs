@@ -198,7 +198,7 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Outcome> 
     if case.k_docs.is_some() && !takes_k.contains(&case.op) {
         return Err(Usage::new(format!("--k-docs does not go with --op {}", case.op.name())).into());
     }
-    let own_layout = [BenchOp::FwdBwd, BenchOp::FromHidden, BenchOp::Residual, BenchOp::Approx];
+    let own_layout = [BenchOp::FwdBwd, BenchOp::FromHidden, BenchOp::Approx];
     if case.resident && own_layout.contains(&case.op) {
         return Err(Usage::new(format!("--resident does not go with --op {}", case.op.name())).into());
     }
@@ -384,6 +384,11 @@ impl Bench<'_> {
         let codec = Codec::new(table, weights, nbits, ResidualLayout::Plaid)?;
         let residuals = self.inputs().bytes(4, tokens * codec.residual_bytes());
         let documents = Residual::packed(codec, &codes, &residuals, &offsets)?;
+        let corpus = match self.case.resident {
+            true => Some(self.engine.residual_corpus(documents.clone())?),
+            false => None,
+        };
+        let documents = corpus.as_ref().map_or(Documents::Residual(documents), Corpus::documents);
         let op = Forward::maxsim(q.tokens()?, documents, self.options());
         let shape = Shape { centroids: Some(centroids), nbits: Some(nbits), ..self.shape() };
         self.measure(&Op::Forward(op), dtype, shape)
