@@ -189,6 +189,9 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
             let residual = op.forward.d.is_residual();
             let d = if residual { Element::Residual } else { stored(op.forward.d.dtype()) };
             let normalize = op.forward.options.normalize;
+            if normalize {
+                all.extend([norms(q), norms(d)]);
+            }
             for (wanted, target, source) in [(op.wants_q, q, d), (op.wants_d && !residual, d, q)] {
                 if wanted {
                     all.push(kernels::gather(source));
@@ -239,11 +242,18 @@ fn scoring(all: &mut Vec<Variant>, op: &Forward<'_>, argmax: bool, caps: &Caps) 
     let plan = ForwardPlan { argmax, ..ForwardPlan::new(op, caps)? };
     queries(all, op.q.dtype(), plan.stored_queries(), op.options.normalize);
     if op.options.normalize {
-        let norms = || kernels::rows(stored(op.d.dtype()), false, true);
-        all.push(if op.d.is_residual() { kernels::residual_norms() } else { norms() });
+        all.push(norms(if op.d.is_residual() { Element::Residual } else { stored(op.d.dtype()) }));
     }
     all.extend([plan.variant(), kernels::forward_sum(argmax)]);
     Ok(())
+}
+
+/// What finds the factors that normalise rows.
+fn norms(element: Element) -> Variant {
+    match element {
+        Element::Residual => kernels::residual_norms(),
+        element => kernels::rows(element, false, true),
+    }
 }
 
 /// What prepares query rows.
@@ -264,7 +274,7 @@ fn head(all: &mut Vec<Variant>, op: &FromHidden<'_>, argmax: bool, caps: &Caps) 
     }
     all.push(kernels::matmul(false));
     if op.options.normalize {
-        all.push(kernels::rows(Element::F32, false, true));
+        all.push(norms(Element::F32));
     }
     queries(all, op.q.dtype(), false, false);
     let plan = ForwardPlan::over(&op.q, Element::F32, false, argmax, caps)?;
