@@ -61,19 +61,21 @@ export const calls = [
     async run(context) {
       const { now, sleep } = context;
       const { docs, query, whole } = await slow(context);
-      const controller = new AbortController();
-      const start = now();
-      const search = docs.search(query, { topK: 5, signal: controller.signal });
-      const outcome = rejection(search);
-      await sleep(5);
-      controller.abort("enough");
-      equal(await outcome, "enough", "reason");
-      const stopped = now() - start;
-      ok(stopped < Math.max(whole / 2, 60), `stopped after ${stopped} ms of ${whole} ms`);
-      // Nor does it keep others waiting.
-      await docs.score({ data: query.data.subarray(0, 128), dim: 128 });
-      const next = now() - start;
-      ok(next < Math.max(0.75 * whole, 120), `the next call was done after ${next} ms; the stopped one takes ${whole} ms`);
+      // Whether a thread gets its turn in time is for the machine to say; a call that does not stop is late every time.
+      for (let attempt = 1; ; attempt++) {
+        const controller = new AbortController();
+        const start = now();
+        const outcome = rejection(docs.search(query, { topK: 5, signal: controller.signal }));
+        await sleep(5);
+        controller.abort("enough");
+        equal(await outcome, "enough", "reason");
+        const stopped = now() - start;
+        // Nor does it keep others waiting.
+        await docs.score({ data: query.data.subarray(0, 128), dim: 128 });
+        const next = now() - start;
+        if (stopped < Math.max(whole / 2, 60) && next < Math.max(0.75 * whole, 120)) break;
+        ok(attempt < 5, `stopped after ${stopped} ms, and the next call was done after ${next} ms; the stopped one takes ${whole} ms`);
+      }
       await docs.dispose();
     },
   },

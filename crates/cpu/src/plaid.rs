@@ -19,7 +19,7 @@ use crate::integer::{IntegerReader, IntegerScratch, Slots, Weights};
 use crate::kernel::plaid::{COLUMNS, Rounding};
 use crate::pack::{Packed, Panel, panels_of};
 use crate::residual::{centroid_table, is_finite};
-use crate::retrieve::{self, rank, select};
+use crate::retrieve::{self, keep_best, select, sort};
 use crate::threads::Threads;
 
 /// Pairs that are scored in f32 at a time; bounds memory.
@@ -263,7 +263,7 @@ impl<'a> Search<'a> {
                     if x > *bar {
                         best.push((x, c as u32));
                         if best.len() >= 2 * self.probes {
-                            shrink(best, self.probes);
+                            keep_best(best, self.probes, true);
                             // Equal similarities that come later have higher numbers, and lose.
                             *bar = best[self.probes - 1].0;
                         }
@@ -271,7 +271,7 @@ impl<'a> Search<'a> {
                 }
             }
             for mut best in best {
-                shrink(&mut best, self.probes);
+                keep_best(&mut best, self.probes, true);
                 best.iter().for_each(|&(_, c)| probed.insert(c as usize));
             }
         }
@@ -538,7 +538,7 @@ impl<'a> Search<'a> {
         let mut hits: Vec<Vec<Hit>> = found
             .into_iter()
             .map(|mut found| {
-                found.sort_unstable_by(|a, b| rank(true, a, b));
+                sort(&mut found, true);
                 found
                     .into_iter()
                     .map(|(score, document)| Hit { document, score, winners: Vec::new() })
@@ -570,12 +570,4 @@ fn best(scores: impl Iterator<Item = f32>, documents: &[u32], count: usize) -> V
     let mut documents: Vec<u32> = hits.into_iter().map(|(_, document)| document).collect();
     documents.sort_unstable();
     documents
-}
-
-/// Leaves the `count` best, the last of them the worst, where there are more.
-fn shrink(hits: &mut Vec<retrieve::Hit>, count: usize) {
-    if hits.len() > count {
-        hits.select_nth_unstable_by(count - 1, |a, b| rank(true, a, b));
-        hits.truncate(count);
-    }
 }

@@ -58,7 +58,7 @@ pub(crate) fn retrieve(
         argmax: None,
     };
     for hits in &mut best {
-        hits.sort_unstable_by(|a, b| rank(largest, a, b));
+        sort(hits, largest);
         result.scores.extend(hits.iter().map(|h| h.0));
         result.indices.extend(hits.iter().map(|h| h.1));
     }
@@ -83,16 +83,27 @@ pub(crate) fn select(
         }
         hits.push(hit);
         if hits.len() >= 2 * width {
-            hits.select_nth_unstable_by(width - 1, |a, b| rank(largest, a, b));
-            hits.truncate(width);
+            keep_best(&mut hits, width, largest);
             bar = hits.last().copied();
         }
     }
-    if hits.len() > width {
-        hits.select_nth_unstable_by(width - 1, |a, b| rank(largest, a, b));
-        hits.truncate(width);
-    }
+    keep_best(&mut hits, width, largest);
     hits
+}
+
+/// Puts hits in order. Not inlined, as is [`keep_best`]: one copy of a sort is enough for what web pages download.
+#[inline(never)]
+pub(crate) fn sort(hits: &mut [Hit], largest: bool) {
+    hits.sort_unstable_by(|a, b| rank(largest, a, b));
+}
+
+/// Leaves the `count` best, the last of them the worst, where there are more.
+#[inline(never)]
+pub(crate) fn keep_best(hits: &mut Vec<Hit>, count: usize, largest: bool) {
+    if hits.len() > count {
+        hits.select_nth_unstable_by(count - 1, |a, b| rank(largest, a, b));
+        hits.truncate(count);
+    }
 }
 
 /// Winners of every hit, by scoring just the hits again.
