@@ -1,7 +1,11 @@
 // What only Node has: its event loop, its garbage collector, its ways to load an addon.
 import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
@@ -183,6 +187,26 @@ test("every worker thread has an engine of its own", async () => {
     [1, 2, 3].map(() => new Promise((resolve, reject) => new Worker(url).once("message", resolve).once("error", reject))),
   );
   for (const scores of answers) assert.ok(Math.abs(scores[0] - 1) < 1e-6);
+});
+
+test("an index is found by its path, by a file: URL, and in one file", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "maxsim-index-"));
+  const path = join(directory, "an index");
+  const documents = { data: vectors(9, 20 * 4 * 8), shape: [20, 4, 8] };
+  const built = await engine.buildIndex({ path, documents: () => [{ documents }] });
+  const file = join(directory, "packed.mxi");
+  await writeFile(file, await built.pack());
+  await built.dispose();
+  for (const source of [path, pathToFileURL(path), file, pathToFileURL(file), await readFile(file)]) {
+    const index = await engine.openIndex(source);
+    const [[hit]] = await index.search(documents.data.slice(5 * 32, 6 * 32), { topK: 1 });
+    assert.equal(hit.id, 5n);
+    await index.dispose();
+  }
+  await rejects(api, engine.openIndex(new URL("https://localhost/index")), "ERR_VALUE", "source");
+  await rejects(api, engine.openIndex(new Blob([])), "ERR_VALUE", "source");
+  await rejects(api, engine.buildIndex({ path: { kind: "directory", name: "x" }, documents: () => [] }), "ERR_VALUE", "path");
+  await rm(directory, { recursive: true });
 });
 
 test("a platform without a binary, or with one that does not load, says so", async () => {

@@ -83,5 +83,11 @@ export async function indexes(engine: Engine, q: Float32Array, batch: TokensInpu
   await index.add({ documents: batch, ids: new BigUint64Array([3n, 4n]) }, { replace: true });
   await index.delete({ filter: "year < ?", parameters: [1990] });
   const [hits] = await index.search(q, { topK: 10, filter: "lang IN ('de', 'en')" });
+  const file: Uint8Array = await index.pack();
+  for (const source of ["wiki.index", file, new ArrayBuffer(8), { href: "file:///wiki.mxi" }]) {
+    await (await engine.openIndex(source, { lazy: true, onProgress: (loaded, total) => void (loaded / total) })).dispose();
+  }
+  // @ts-expect-error no place at all
+  await engine.openIndex(7);
   return hits?.[0]?.id;
 }
