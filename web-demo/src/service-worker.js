@@ -31,14 +31,15 @@ self.addEventListener("activate", (event) => {
 const ISOLATED = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
-  "Cross-Origin-Resource-Policy": "same-origin",
 };
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== "GET" || url.origin !== self.location.origin || !url.href.startsWith(self.registration.scope)) return;
-  event.respondWith(answer(request, url).then(isolated));
+  // Pages and workers say for themselves that they are isolated; all else is passed on as it is.
+  const answered = answer(event, request, url);
+  event.respondWith(["document", "worker"].includes(request.destination) ? answered.then(isolated) : answered);
 });
 
 function isolated(response) {
@@ -47,13 +48,13 @@ function isolated(response) {
   return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
 }
 
-async function answer(request, url) {
+async function answer(event, request, url) {
   const cache = await caches.open(CACHE);
   const page = request.mode === "navigate" && /(^|\/)(index\.html)?$/.test(url.pathname.slice(new URL(self.registration.scope).pathname.length));
   const kept = page ? await cache.match("./") : await cache.match(request, { ignoreVary: true });
   if (kept) return kept;
   const response = await fetch(request);
   // The rest of the site is kept when it is used: names have the hash of what is in them.
-  if (response.ok && response.status === 200 && url.pathname.includes("/assets/")) void cache.put(request, response.clone());
+  if (response.ok && response.status === 200 && url.pathname.includes("/assets/")) event.waitUntil(cache.put(request, response.clone()));
   return response;
 }

@@ -56,7 +56,9 @@ export async function choose(page, ...files) {
 
 /** Waits until nothing is under way. */
 export async function idle(page) {
-  await page.locator('.progress[data-busy="false"]').waitFor({ state: "attached", timeout: 60_000 });
+  await page.locator('.progress[data-busy="false"]').waitFor({ state: "attached", timeout: 60_000 }).catch(async (error) => {
+    throw new Error(`the page is busy with “${await page.locator(".progress").textContent()}”`, { cause: error });
+  });
 }
 
 export const notices = (page) => page.locator(".notice p").allTextContents();

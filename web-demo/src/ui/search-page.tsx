@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { CollectionName } from "../protocol.ts";
-import { answer, collection, published, query, reranking, setCollection, state, wanted } from "../store.ts";
+import { answer, collection, page, published, query, reranking, setCollection, state, wanted } from "../store.ts";
 import { Files } from "./files.tsx";
 import { Model } from "./model.tsx";
 import { Results } from "./results.tsx";
@@ -51,8 +51,8 @@ function SearchBox(): JSX.Element {
   const input = useRef<HTMLInputElement>(null);
   useEffect(() => {
     const listener = (event: KeyboardEvent): void => {
-      const { tagName } = event.target as HTMLElement;
-      if (event.key !== "/" || event.ctrlKey || event.metaKey || tagName === "INPUT" || tagName === "TEXTAREA") return;
+      const typing = event.target instanceof HTMLInputElement && event.target.type !== "radio";
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || typing || page.value !== "search") return;
       event.preventDefault();
       input.current?.focus();
       input.current?.select();

@@ -87,17 +87,23 @@ const read = async (folder: Folder, name: string): Promise<File> => (await folde
 
 /** What only workers have, and so TypeScript's library for pages has not; all browsers have it there. */
 interface WorkerFileHandle extends FileSystemFileHandle {
-  createSyncAccessHandle(): Promise<{ truncate(size: number): void; write(bytes: ArrayBuffer): number; flush(): void; close(): void }>;
+  createSyncAccessHandle(): Promise<{
+    truncate(size: number): void | Promise<void>;
+    write(bytes: ArrayBuffer): number | Promise<number>;
+    flush(): void | Promise<void>;
+    close(): void | Promise<void>;
+  }>;
 }
 
 async function write(folder: Folder, name: string, blob: Blob): Promise<void> {
   const file = (await folder.getFileHandle(name, { create: true })) as WorkerFileHandle;
   const handle = await file.createSyncAccessHandle();
   try {
-    handle.truncate(0);
-    handle.write(await blob.arrayBuffer());
-    handle.flush();
+    // Older browsers answer with promises.
+    await handle.truncate(0);
+    await handle.write(await blob.arrayBuffer());
+    await handle.flush();
   } finally {
-    handle.close();
+    await handle.close();
   }
 }
