@@ -237,7 +237,7 @@ impl Gather<'_> {
             let entries = context.pool.buffer((at(run.end) - at(run.start)) as usize * 8)?;
             let ranges = context.pool.buffer(count * 8)?;
             let longest = run.clone().map(|j| d.rows_of(j)).max().unwrap_or(0);
-            let local = longest * 4 <= 48 << 10;
+            let (unit, shared, local) = config::backward_group(context.caps(), longest);
             let counts = if local { None } else { Some(context.pool.buffer(count * 4)?) };
             let group = GroupParams {
                 pairs: geometry.params,
@@ -250,9 +250,8 @@ impl Gather<'_> {
                 document_begin: run.start,
                 document_count: run.len() as u32,
             };
-            let shared = if local { longest * 4 } else { 0 };
             // SAFETY: entries and ranges have room for the run's winners and rows; the rest is as the geometry has it.
-            unsafe { context.launch(&config::backward_group(local), [run.len() as u32, 1], shared, &group)? };
+            unsafe { context.launch(&unit, [run.len() as u32, 1], shared, &group)? };
             let params = GatherParams {
                 entries: entries.address(),
                 ranges: ranges.address(),

@@ -358,7 +358,7 @@ impl WarpgroupConfig {
         let queries = if self.resident { self.steps.div_ceil(4) * self.rows() * 128 } else { 0 };
         let factors = if self.scaled { self.stages * self.columns() * 4 } else { 0 };
         let best = 4 * self.rows() * if self.argmax { 8 } else { 4 };
-        queries + self.stages * self.stage() + factors + best + 8 * (2 * self.stages + 2 + 2 * 4)
+        queries + self.stages * self.stage() + factors + best + 8 * (2 * self.stages + 2 + 2 * 4 + 2)
     }
 
     pub(crate) fn blocks(&self, caps: &Caps) -> u32 {
@@ -469,7 +469,7 @@ pub(crate) fn forward_sum() -> Unit {
 
 /// `topk/select.cuh`.
 pub(crate) fn topk_select() -> Unit {
-    plain::<SelectParams>(kernels::TOPK_SELECT, 256, &[])
+    plain::<SelectParams>(kernels::TOPK_SELECT, 512, &[])
 }
 
 /// `plaid/approx.cuh`, for tables of `width` columns.
@@ -481,9 +481,20 @@ pub(crate) fn approx_score(kind: Kind, width: u32) -> Unit {
     plain::<ApproxParams>(kernels::APPROX_SCORE, 128, &constants)
 }
 
-/// `backward/group.cuh`; `local`: counters fit into shared memory.
-pub(crate) fn backward_group(local: bool) -> Unit {
-    plain::<GroupParams>(kernels::BACKWARD_GROUP, 32, &[("kLocal", local.into())])
+/// `backward/group.cuh`, by as many warps as have counters of `rows` document rows each in shared memory, and the bytes that
+/// takes; `false`: by one warp with counters elsewhere.
+pub(crate) fn backward_group(caps: &Caps, rows: u32) -> (Unit, u32, bool) {
+    // Two blocks a multiprocessor.
+    let most = (caps.shared_processor / 2 - (1 << 10)).min(caps.shared_block);
+    let bytes = |warps: u32| 4 * warps * (rows.saturating_add(1)).min(1 << 20);
+    let warps = [16, 8, 4, 2, 1].into_iter().find(|&warps| bytes(warps) <= most);
+    let unit = |warps: u32, local: bool| {
+        plain::<GroupParams>(kernels::BACKWARD_GROUP, (32 * warps).into(), &[("kLocal", local.into())])
+    };
+    match warps {
+        Some(warps) => (unit(warps, true), bytes(warps), true),
+        None => (unit(1, false), 4, false),
+    }
 }
 
 /// `backward/gather.cuh`: rows of `source` added up to rows of `own`'s kind, given back as `out`.

@@ -29,8 +29,9 @@ struct Queue {
     pinned: Mutex<Vec<(usize, usize)>>,
 }
 
-/// Pieces of pinned memory kept.
+/// Pieces of pinned memory kept, and how large they may be.
 const PINNED: usize = 8;
+const PINNED_BYTES: usize = 64 << 20;
 
 // SAFETY: driver handles may be used from any thread; every use makes the context current first.
 unsafe impl Send for Queue {}
@@ -159,6 +160,8 @@ struct Staging {
 
 /// Bytes of a half.
 const HALF: usize = 16 << 20;
+/// How long the GPU works before anything is timed.
+const WARM_UP: std::time::Duration = std::time::Duration::from_millis(100);
 /// Bytes written to flush the second-level cache.
 const FLUSH: usize = 256 << 20;
 /// Uploads up to this size are copied by the driver itself before its call returns.
@@ -178,9 +181,18 @@ unsafe impl Sync for Pinned {}
 
 impl Pinned {
     fn new(queue: &Arc<Queue>, bytes: usize) -> Result<Self> {
+        // Powers of two, so that what one result leaves fits the next.
+        let bytes = bytes.next_power_of_two().max(4 << 10);
+        {
+            let mut kept = queue.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = kept.iter().position(|&(_, size)| size == bytes) {
+                let (pointer, _) = kept.swap_remove(at);
+                return Ok(Self { queue: queue.clone(), pointer: pointer as *mut u8, bytes });
+            }
+        }
         // SAFETY: freed once, in `drop`.
         let pointer =
-            unsafe { cu::malloc_host(bytes.max(1), 0) }.map_err(|e| match failed("pinned memory", e) {
+            unsafe { cu::malloc_host(bytes, 0) }.map_err(|e| match failed("pinned memory", e) {
                 Error::OutOfMemory { .. } => Error::OutOfMemory { requested: bytes as u64 },
                 other => other,
             })?;
@@ -191,7 +203,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let mut kept = self.queue.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < PINNED {
+        if kept.len() < PINNED && self.bytes <= PINNED_BYTES {
             kept.push((self.pointer as usize, self.bytes));
             return;
         }
@@ -408,7 +420,14 @@ impl Device for Driver {
             cu::event::synchronize(end)?;
             Ok(cu::event::elapsed(start, end)? * 1e3)
         };
-        let times: std::result::Result<Vec<f32>, DriverError> = (0..repeats).map(once).collect();
+        // A GPU that idled runs slowly at first: work until its clocks have risen.
+        let started = std::time::Instant::now();
+        let mut warm = Ok(0.0);
+        while warm.is_ok() && started.elapsed() < WARM_UP {
+            warm = once(0);
+        }
+        let times: std::result::Result<Vec<f32>, DriverError> =
+            warm.and_then(|_| (0..repeats).map(once).collect());
         // SAFETY: nothing uses them any more.
         unsafe {
             let _ = cu::event::destroy(start);

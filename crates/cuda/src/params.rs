@@ -129,6 +129,8 @@ mirrored! {
         width: u32,
         largest: u32,
         capacity: u32,
+        segment: u32,
+        segments: u32,
     }
 }
 

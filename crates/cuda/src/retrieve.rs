@@ -10,6 +10,8 @@ use crate::memory::{Buffer, address};
 use crate::operands::Held;
 use crate::params::SelectParams;
 
+/// Scores that one block selects from, at least.
+const SEGMENT: u32 = 4096;
 /// Results that are sorted on the device: as many keys as fit into shared memory everywhere.
 const SORTED: usize = 4096;
 
@@ -23,7 +25,6 @@ pub(crate) fn retrieve(context: &Context, op: &Retrieve<'_>, held: &Held) -> Res
     if may_be_empty(&forward.q) {
         scores.fill(0)?;
     }
-    let unit = config::topk_select();
     let mut before: Option<(Buffer, usize)> = None;
     for first in (0..documents).step_by(chunk) {
         let last = documents.min(first + chunk);
@@ -36,26 +37,76 @@ pub(crate) fn retrieve(context: &Context, op: &Retrieve<'_>, held: &Held) -> Res
         score(context, &part, &scores, None)?;
         let kept = before.as_ref().map_or(0, |b| b.1);
         let next = width.min(kept + last - first);
-        let keys = context.pool.buffer(queries * next * 8)?;
-        let capacity = if next <= SORTED { next.next_power_of_two().max(2) as u32 } else { 0 };
-        let params = SelectParams {
+        let source = Source {
             scores: scores.address(),
-            before: address(before.as_ref().map(|b| &b.0)),
-            keys: keys.address(),
             stride: (last - first) as u64,
             count: (last - first) as u32,
             first: first as u32,
+            before: address(before.as_ref().map(|b| &b.0)),
             before_count: kept as u32,
-            width: next as u32,
-            largest: op.options.largest.into(),
-            capacity,
         };
-        // SAFETY: scores, old and new keys are as long as the counts say.
-        unsafe { context.launch(&unit, [queries as u32, 1], 4 * 260 + 8 * capacity, &params)? };
+        let keys = select(context, source, queries, next, op.options.largest)?;
         before = Some((keys, next));
     }
     let (keys, _) = before.expect("there are documents");
     keys.read(queries * width * 8)
+}
+
+/// What is selected from: scores of documents `first ..`, and keys of what was best so far.
+#[derive(Default)]
+struct Source {
+    scores: u64,
+    stride: u64,
+    count: u32,
+    first: u32,
+    before: u64,
+    before_count: u32,
+}
+
+/// The best `width` of every query, in order where they can be sorted. Many scores are cut into segments for a block each;
+/// what is best of those is selected from again.
+fn select(
+    context: &Context,
+    source: Source,
+    queries: usize,
+    width: usize,
+    largest: bool,
+) -> Result<Buffer> {
+    let unit = config::topk_select();
+    let capacity = if width <= SORTED { width.next_power_of_two().max(2) as u32 } else { 0 };
+    let (mut source, mut best): (Source, Option<Buffer>) = (source, None);
+    loop {
+        if let Some(keys) = &best {
+            let count = (keys.bytes() / 8 / queries) as u32;
+            source = Source { before: keys.address(), before_count: count, ..Source::default() };
+        }
+        let total = source.count + source.before_count;
+        // A segment that keeps most of what it sees is a pass for nothing.
+        let segment = if capacity > 0 { SEGMENT.max(8 * capacity) } else { total }.min(total);
+        let segments = total.div_ceil(segment.max(1)).max(1);
+        let keys = context.pool.buffer(queries * segments as usize * width * 8)?;
+        let params = SelectParams {
+            scores: source.scores,
+            before: source.before,
+            keys: keys.address(),
+            stride: source.stride,
+            count: source.count,
+            first: source.first,
+            before_count: source.before_count,
+            width: width as u32,
+            largest: largest.into(),
+            capacity,
+            segment,
+            segments,
+        };
+        let shared = 4 * 260 + 8 * capacity;
+        // SAFETY: scores, old and new keys are as long as the counts say.
+        unsafe { context.launch(&unit, [queries as u32, segments], shared, &params)? };
+        if segments == 1 {
+            return Ok(keys);
+        }
+        best = Some(keys);
+    }
 }
 
 /// Keys to results: see `key_of` in `topk/select.cuh`.

@@ -29,7 +29,6 @@ MS_FN u32 block_index() { return emulator::block->index[0]; }
 MS_FN u32 block_index_y() { return emulator::block->index[1]; }
 MS_FN u32 grid_size() { return emulator::block->grid[0]; }
 MS_FN u32 lane_index() { return thread_index() % 32; }
-MS_FN u32 warp_index() { return thread_index() / 32; }
 
 template <class To, class From>
 MS_FN To same_bits(From x) {
@@ -74,6 +73,8 @@ MS_FN T shuffle(T x, u32 lane) {
     });
     return mine.taken;
 }
+// The whole warp has to ask, as on the device.
+MS_FN u32 warp_index() { return shuffle(thread_index() / 32, 0); }
 template <class T>
 MS_FN T shuffle_xor(T x, u32 mask) {
     return shuffle(x, lane_index() ^ mask);
@@ -95,6 +96,8 @@ MS_FN u32 match(u32 x) {
     return lanes_where(x, "match", [](u32 theirs, u32 mine) { return theirs == mine; });
 }
 MS_FN u32 count_bits(u32 x) { return static_cast<u32>(__builtin_popcount(x)); }
+// Place of the lowest bit set; there is one.
+MS_FN u32 lowest_bit(u32 x) { return static_cast<u32>(__builtin_ctz(x)); }
 
 // One fiber runs at a time.
 MS_FN u32 add_shared(u32* to, u32 x) {

@@ -50,14 +50,36 @@ struct RowSum {
 
     MS_FN u32 element(int i) const { return 4 * (kWarp * (warp + C::kWarps * i) + lane); }
 
-    MS_FN void add(const Rows& rows, u32 row, float weight) {
-        if (rows.factors) weight *= rows.factors[row];
+    // Adds `weight · source[row]` of every lane that has one, lanes in order. Several rows are read at once: one load waits
+    // as long as many.
+    MS_FN void add(const Rows& rows, bool there, u32 row, float weight) {
+        constexpr int kAhead = 4;
+        if (there && rows.factors) weight *= rows.factors[row];
+        u32 left = ballot(there);
+        while (left) {
+            u32 from[kAhead];
+            float by[kAhead];
+            int filled = 0;
 #pragma unroll
-        for (int i = 0; i < C::kSteps; i++) {
-            float x[4];
-            read_four<C::kStored, C::kBits>(rows, row, element(i), x);
+            for (int e = 0; e < kAhead; e++) {
+                // Lanes that are not there read the row before again, and it is not added.
+                u32 source = lowest_bit(left ? left : 1);
+                from[e] = shuffle(row, source), by[e] = shuffle(weight, source);
+                if (left) filled = e + 1;
+                else from[e] = from[0];
+                left &= left - 1;
+            }
 #pragma unroll
-            for (int e = 0; e < 4; e++) acc[i][e] = fused(weight, x[e], acc[i][e]);
+            for (int i = 0; i < C::kSteps; i++) {
+                float x[kAhead][4];
+#pragma unroll
+                for (int e = 0; e < kAhead; e++) read_four<C::kStored, C::kBits>(rows, from[e], element(i), x[e]);
+#pragma unroll
+                for (int e = 0; e < kAhead; e++)
+#pragma unroll
+                    for (int c = 0; c < 4; c++)
+                        if (e < filled) acc[i][c] = fused(by[e], x[e][c], acc[i][c]);
+            }
         }
     }
 
@@ -157,12 +179,18 @@ MS_FN void backward_queries(const GatherParams& p) {
     u32 s = row - p.pairs.q_offsets[query], pairs = pairs_of_query(p.pairs, query);
     RowSum<C> sum;
     bool any = false;
-    for (u32 i = 0; i < pairs; i++) {
-        Pair pair = pair_of_query(p.pairs, query, i);
-        i32 winner = p.winners[pair.first + s];
-        if (winner < 0) continue;
-        any = true;
-        sum.add(p.source, p.pairs.d_offsets[pair.document] + u32(winner), p.grad[pair.index]);
+    for (u32 base = 0; base < pairs; base += kWarp) {
+        u32 i = base + lane_index(), source = 0;
+        float weight = 0.0f;
+        bool wins = false;
+        if (i < pairs) {
+            Pair pair = pair_of_query(p.pairs, query, i);
+            i32 winner = p.winners[pair.first + s];
+            wins = winner >= 0;
+            if (wins) source = p.pairs.d_offsets[pair.document] + u32(winner), weight = p.grad[pair.index];
+        }
+        any = any || ballot(wins) != 0;
+        sum.add(p.source, wins, source, weight);
     }
     if (p.normalize && any) sum.differentiate_norm(p.own, row, reinterpret_cast<double*>(shared_memory()));
     sum.store(p.out, row - p.row_begin, p.out_stride, p.own.dim);
@@ -175,9 +203,11 @@ MS_FN void backward_documents(const GatherParams& p) {
     if (local >= p.row_count) return;
     Range range = p.ranges[local];
     RowSum<C> sum;
-    for (u32 i = range.begin; i < range.end; i++) {
-        Entry entry = p.entries[i];
-        sum.add(p.source, entry.row, entry.grad);
+    for (u32 base = range.begin; base < range.end; base += kWarp) {
+        u32 i = base + lane_index();
+        Entry entry = {0, 0.0f};
+        if (i < range.end) entry = p.entries[i];
+        sum.add(p.source, i < range.end, entry.row, entry.grad);
     }
     u32 row = p.row_begin + local;
     if (p.normalize && range.end > range.begin)

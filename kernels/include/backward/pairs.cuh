@@ -26,21 +26,15 @@ struct Pair {
     u64 index;  // score gradient
 };
 
-MS_FN Pair pair_of(const Pairs& p, u64 index) {
-    Pair pair;
-    pair.index = index;
-    if (p.pairing == kList) {
-        pair.query = p.list_q[index], pair.document = p.list_d[index];
-        pair.first = p.list_first[index];
-        return pair;
-    }
+// Pair of a cross product or of groups: document number `place` of those that `query` meets.
+MS_FN Pair pair_at(const Pairs& p, u32 query, u32 place) {
     u32 width = p.pairing == kCross ? p.documents : p.k;
-    pair.query = u32(index / width);
-    u32 place = u32(index % width);
-    pair.document = p.pairing == kCross ? place : u32(index);
-    u32 begin = p.q_offsets[pair.query], rows = p.q_offsets[pair.query + 1] - begin;
-    pair.first = u64(begin) * width + u64(place) * rows;
-    return pair;
+    u64 index = u64(query) * width + place;
+    u32 begin = p.q_offsets[query], rows = p.q_offsets[query + 1] - begin;
+    return {query, p.pairing == kCross ? place : u32(index), u64(begin) * width + u64(place) * rows, index};
+}
+MS_FN Pair listed_pair(const Pairs& p, u32 index) {
+    return {p.list_q[index], p.list_d[index], p.list_first[index], index};
 }
 
 MS_FN u32 pairs_of_query(const Pairs& p, u32 query) {
@@ -48,8 +42,8 @@ MS_FN u32 pairs_of_query(const Pairs& p, u32 query) {
     return p.pairing == kCross ? p.documents : p.k;
 }
 MS_FN Pair pair_of_query(const Pairs& p, u32 query, u32 i) {
-    if (p.pairing == kList) return pair_of(p, p.by_query[p.by_query_at[query] + i]);
-    return pair_of(p, u64(query) * (p.pairing == kCross ? p.documents : p.k) + i);
+    if (p.pairing == kList) return listed_pair(p, p.by_query[p.by_query_at[query] + i]);
+    return pair_at(p, query, i);
 }
 
 MS_FN u32 pairs_of_document(const Pairs& p, u32 document) {
@@ -57,8 +51,9 @@ MS_FN u32 pairs_of_document(const Pairs& p, u32 document) {
     return p.pairing == kCross ? p.queries : 1;
 }
 MS_FN Pair pair_of_document(const Pairs& p, u32 document, u32 i) {
-    if (p.pairing == kList) return pair_of(p, p.by_document[p.by_document_at[document] + i]);
-    return pair_of(p, p.pairing == kCross ? u64(i) * p.documents + document : document);
+    if (p.pairing == kList) return listed_pair(p, p.by_document[p.by_document_at[document] + i]);
+    if (p.pairing == kCross) return pair_at(p, i, document);
+    return pair_at(p, document / p.k, document % p.k);
 }
 
 }  // namespace maxsim

@@ -14,6 +14,10 @@
 
 namespace maxsim {
 
+struct alignas(8) Pair2 {
+    float x, y;
+};
+
 struct WarpgroupParams {
     ForwardParams base;
     u64 unused[7];
@@ -43,7 +47,12 @@ struct WarpgroupLayout {
     static constexpr int kFactorsAt = kStageAt + C::kStages * kStage;
     static constexpr int kBestAt = kFactorsAt + (C::kScaled ? C::kStages * kColumns * 4 : 0);
     static constexpr int kBarriersAt = kBestAt + kBuffers * kRows * (C::kArgmax ? 8 : 4);
-    static constexpr int kBytes = kBarriersAt + 8 * (2 * C::kStages + 2 + 2 * kBuffers);
+    static constexpr int kBytes = kBarriersAt + 8 * (2 * C::kStages + 2 + 2 * kBuffers + 2);
+    // Whether warpgroups take turns: one multiplies while the other takes maxima. The one ahead needs the next tile while
+    // the other has not given back this one.
+    static constexpr bool kTurns = C::kGroups == 2 && 2 * kPanels <= C::kStages;
+    // Whether all panels of a tile are multiplied before the first is given back.
+    static constexpr bool kTogether = kPanels <= 2;
     static_assert(kThreads == C::kThreads && kBytes == C::kShared, "the plan and the kernel disagree");
 };
 
@@ -83,6 +92,7 @@ struct WarpgroupKernel {
     MS_FN Barrier* query_empty() const { return query_full() + 1; }
     MS_FN Barrier* best_full(u32 i) const { return query_full() + 2 + i; }
     MS_FN Barrier* best_empty(u32 i) const { return best_full(L::kBuffers) + i; }
+    MS_FN Barrier* turn(u32 group) const { return best_empty(L::kBuffers) + group; }
 
     MS_FN void set_up() {
         if (thread_index() == 0) {
@@ -96,6 +106,7 @@ struct WarpgroupKernel {
                 barrier_init(best_full(i), 4 * C::kGroups);
                 barrier_init(best_empty(i), 1);
             }
+            for (u32 group = 0; group < 2; group++) barrier_init(turn(group), 4);
             barrier_init_done();
             tensor_prefetch(&params.q);
             tensor_prefetch(&params.d);
@@ -201,32 +212,47 @@ struct WarpgroupKernel {
         }
     }
 
-    // Maximum over columns [low, high) of the tile that begins at row `first_row`.
-    MS_FN void take_maximum(const Acc (&acc)[C::kMT][64], Best (&best)[C::kMT][2], u32 low, u32 high, i32 first_row,
-                            const float* scales) const {
-        bool whole = low == 0 && high == L::kColumns;
+    // Takes the columns of one chunk of 32 that lie in [low, high) into the maximum; all of them unless `kCheck`.
+    template <bool kCheck>
+    MS_FN void take_chunk(const Acc (&acc)[C::kMT][64], Best (&best)[C::kMT][2], u32 chunk, u32 low, u32 high,
+                          i32 first_row, const float* scales) const {
         u32 own = lane_index() % 4 * 2;
 #pragma unroll
-        for (u32 n = 0; n < 16; n++) {
+        for (u32 i = 0; i < 4; i++) {
+            u32 n = 4 * chunk + i;
+            Pair2 scale = {1.0f, 1.0f};
+            if constexpr (C::kScaled) scale = *reinterpret_cast<const Pair2*>(scales + 8 * n + own);
 #pragma unroll
             for (u32 c = 0; c < 2; c++) {
                 u32 at = 8 * n + own + c;
-                if (!whole && (at < low || at >= high)) continue;
-                float scale = C::kScaled ? scales[at] : 1.0f;
+                bool there = !kCheck || at - low < high - low;
 #pragma unroll
                 for (u32 m = 0; m < C::kMT; m++)
 #pragma unroll
                     for (u32 half = 0; half < 2; half++) {
                         float x = static_cast<float>(acc[m][4 * n + 2 * half + c]);
-                        if constexpr (C::kScaled) x *= scale;
+                        if constexpr (C::kScaled) x *= c == 0 ? scale.x : scale.y;
                         Best& b = best[m][half];
                         if constexpr (C::kArgmax) {
-                            if (x > b.value) b = {x, first_row + i32(at)};
+                            if (there && x > b.value) b = {x, first_row + i32(at)};
                         } else {
-                            b.value = max_number(b.value, x);
+                            float larger = max_number(b.value, x);
+                            b.value = there ? larger : b.value;
                         }
                     }
             }
+        }
+    }
+
+    // Maximum over columns [low, high) of the tile that begins at row `first_row`. Only chunks that a document begins or
+    // ends in look at their columns one by one.
+    MS_FN void take_maximum(const Acc (&acc)[C::kMT][64], Best (&best)[C::kMT][2], u32 low, u32 high, i32 first_row,
+                            const float* scales) const {
+#pragma unroll
+        for (u32 chunk = 0; chunk < 4; chunk++) {
+            u32 begin = 32 * chunk, end = begin + 32;
+            if (low <= begin && high >= end) take_chunk<false>(acc, best, chunk, low, high, first_row, scales);
+            else if (low < end && high > begin) take_chunk<true>(acc, best, chunk, low, high, first_row, scales);
         }
     }
 
@@ -256,12 +282,17 @@ struct WarpgroupKernel {
         place.next();
     }
 
+    // This warp has read stage `i`.
+    MS_FN void give_back(u32 i) const {
+        if (lane_index() == 0) barrier_arrive(empty(i));
+    }
+
     // One of the multiplying warpgroups.
     MS_FN void multiply_documents() const {
         u32 group = warp_index() / 4;
         RingPlace<C::kStages> place;
         RingPlace<L::kBuffers> best_place;
-        u32 tile_at = kNone, query_round = 0;
+        u32 tile_at = kNone, query_round = 0, round = 0;
         Acc acc[C::kMT][64];
         Best best[C::kMT][2];
 #pragma unroll
@@ -282,8 +313,9 @@ struct WarpgroupKernel {
                 tile_at = job.tile;
             }
             for (u32 tile = 0; tile < count; tile++, first_row += L::kColumns) {
-                u32 last = place.at;
-                constexpr int kUnroll = L::kPanels <= 2 ? L::kPanels : 1;
+                u32 used[L::kTogether ? L::kPanels : 1] = {};
+                if constexpr (L::kTurns) barrier_wait(turn(group), round ^ (group == 0));
+                constexpr int kUnroll = L::kTogether ? L::kPanels : 1;
 #pragma unroll kUnroll
                 for (u32 panel = 0; panel < L::kPanels; panel++) {
                     barrier_wait(full(place.at), place.round);
@@ -303,20 +335,31 @@ struct WarpgroupKernel {
                             product<C::kKind>(acc[m], queries[m] + 2 * k, documents + 2 * k, panel + k > 0);
                     }
                     product_commit();
-                    if (panel > 0) {
-                        // The panel before this one has been multiplied.
-                        product_wait<1>();
-                        if (lane_index() == 0) barrier_arrive(empty(last));
+                    if constexpr (L::kTogether) {
+                        used[panel] = place.at;
+                    } else {
+                        if (panel > 0) {
+                            // The panel before this one has been multiplied.
+                            product_wait<1>();
+                            give_back(used[0]);
+                        }
+                        used[0] = place.at;
                     }
-                    last = place.at;
                     place.next();
+                }
+                if constexpr (L::kTurns) {
+                    // What was just begun is ahead of the other warpgroup's products; its maxima are taken beside them.
+                    if (lane_index() == 0) barrier_arrive(turn(1 - group));
+                    round ^= 1;
                 }
                 product_wait<0>();
 #pragma unroll
                 for (u32 m = 0; m < C::kMT; m++) product_keep(acc[m]);
-                if constexpr (!C::kScaled) {
-                    if (lane_index() == 0) barrier_arrive(empty(last));
-                }
+                // Factors come with the last panel and are still to be read.
+                constexpr int kUsed = L::kTogether ? L::kPanels : 1;
+                u32 last = used[kUsed - 1];
+#pragma unroll
+                for (int i = 0; i < kUsed - (C::kScaled ? 1 : 0); i++) give_back(used[i]);
                 while (j < job.document_end) {
                     u32 high = min_u32(u32(i32(end) - first_row), L::kColumns);
                     take_maximum(acc, best, low, high, first_row, factors(last));
@@ -327,9 +370,8 @@ struct WarpgroupKernel {
                 }
                 low = 0;
                 if constexpr (C::kScaled) {
-                    // The factors came with the last panel.
                     sync_warp();
-                    if (lane_index() == 0) barrier_arrive(empty(last));
+                    give_back(last);
                 }
             }
             // Documents without rows behind the last tile, or in a job without tiles.

@@ -16,16 +16,16 @@ struct CompactParams {
 template <class C>
 MS_FN void head_compact(const CompactParams& p) {
     u32* sums = reinterpret_cast<u32*>(shared_memory());
-    u32 done = 0;
+    u32 done = 0, warp = warp_index();
     for (u32 base = 0; base < p.total; base += C::kThreads) {
         u32 row = base + thread_index();
         bool wins = row < p.total && p.ranges[row].begin < p.ranges[row].end;
         u32 lanes = ballot(wins);
-        if (lane_index() == 0) sums[warp_index()] = count_bits(lanes);
+        if (lane_index() == 0) sums[warp] = count_bits(lanes);
         sync_block();
         u32 at = done;
         for (u32 w = 0; w < C::kThreads / kWarp; w++) {
-            if (w < warp_index()) at += sums[w];
+            if (w < warp) at += sums[w];
             done += sums[w];
         }
         if (wins) p.rows[at + count_bits(lanes & ((1u << lane_index()) - 1))] = row;

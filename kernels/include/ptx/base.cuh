@@ -25,7 +25,7 @@ MS_FN u32 block_index() { return blockIdx.x; }
 MS_FN u32 block_index_y() { return blockIdx.y; }
 MS_FN u32 grid_size() { return gridDim.x; }
 MS_FN u32 lane_index() { return threadIdx.x & 31; }
-// Shuffled so that the compiler knows it is the same in the whole warp.
+// Shuffled so that the compiler knows it is the same in the whole warp: the whole warp has to ask.
 MS_FN u32 warp_index() { return __shfl_sync(0xffffffffu, threadIdx.x >> 5, 0); }
 
 MS_FN float bits_to_float(u32 x) { return __uint_as_float(x); }
@@ -65,6 +65,8 @@ MS_FN u32 ballot(bool x) { return __ballot_sync(0xffffffffu, x); }
 // Lanes that hold the same `x`.
 MS_FN u32 match(u32 x) { return __match_any_sync(0xffffffffu, x); }
 MS_FN u32 count_bits(u32 x) { return __popc(x); }
+// Place of the lowest bit set; there is one.
+MS_FN u32 lowest_bit(u32 x) { return __ffs(x) - 1; }
 
 MS_FN u32 add_shared(u32* to, u32 x) { return atomicAdd(to, x); }
 MS_FN void add_global(float* to, float x) { atomicAdd(to, x); }

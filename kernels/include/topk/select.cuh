@@ -7,11 +7,13 @@ namespace maxsim {
 struct SelectParams {
     const float* scores;  // [queries, stride], of documents `first ..`
     const u64* before;    // [queries, before_count] keys of what was best so far
-    u64* keys;            // [queries, width], best first where they fit into shared memory
+    u64* keys;            // [queries, segments, width], best first where they fit into shared memory
     u64 stride;
     u32 count, first, before_count, width;
     u32 largest;
     u32 capacity;  // keys that shared memory holds to sort, a power of two; 0: unsorted
+    u32 segment;   // scores and keys that one block looks at
+    u32 segments;  // blocks a query: each leaves `width` keys, those that it lacks worse than any other
 };
 
 // Ascending keys are results in order: better score first, lower index among equals.
@@ -28,13 +30,32 @@ MS_FN u64 key_at(const SelectParams& p, u32 query, u32 i) {
     return key_of(p.scores[query * p.stride + i], p.first + i, p.largest != 0);
 }
 
-// One block a query. Shared memory: 256 counters, 4 words, `capacity` keys.
+// The bucket that key number `left` (from 1) lies in, by one warp: state = {bucket, place in it, its size}.
+MS_FN void find_bucket(const u32* counts, u32 left, u32* state) {
+    constexpr u32 kEach = 256 / kWarp;
+    u32 lane = lane_index(), sum = 0;
+#pragma unroll
+    for (u32 i = 0; i < kEach; i++) sum += counts[kEach * lane + i];
+    u32 up_to = sum;
+    for (u32 step = 1; step < kWarp; step *= 2) {
+        u32 other = shuffle(up_to, lane >= step ? lane - step : lane);
+        if (lane >= step) up_to += other;
+    }
+    u32 below = up_to - sum;
+    if (below >= left || up_to < left) return;
+    u32 bucket = kEach * lane;
+    while (below + counts[bucket] < left) below += counts[bucket++];
+    state[0] = bucket, state[1] = left - below, state[2] = counts[bucket];
+}
+
+// One block a query and segment. Shared memory: 256 counters, 4 words, `capacity` keys.
 template <class C>
 MS_FN void topk_select(const SelectParams& p) {
     u32* counts = reinterpret_cast<u32*>(shared_memory());
     u32* state = counts + 256;
     u64* sorted = reinterpret_cast<u64*>(counts + 260);
-    u32 query = block_index(), total = p.before_count + p.count;
+    u32 query = block_index(), first = block_index_y() * p.segment, warp = warp_index();
+    u32 total = min_u32(p.segment, p.before_count + p.count - first);
     u64 prefix = 0;
     u32 left = p.width;
     // Keys above `limit` are left out; byte by byte, until a whole bucket is taken. Keys differ, so one always is.
@@ -44,7 +65,7 @@ MS_FN void topk_select(const SelectParams& p) {
         sync_block();
         for (u32 base = 0; base < total; base += C::kThreads) {
             u32 i = base + thread_index();
-            u64 key = i < total ? key_at(p, query, i) : 0;
+            u64 key = i < total ? key_at(p, query, first + i) : 0;
             bool candidate = i < total && (shift == 56 || key >> (shift + 8) == prefix >> (shift + 8));
             u32 bucket = candidate ? u32(key >> shift) & 255 : 256;
             // Scores resemble each other: one addition for all lanes that count the same.
@@ -53,11 +74,7 @@ MS_FN void topk_select(const SelectParams& p) {
                 add_shared(counts + bucket, count_bits(peers));
         }
         sync_block();
-        if (thread_index() == 0) {
-            u32 bucket = 0, below = 0;
-            while (below + counts[bucket] < left) below += counts[bucket++];
-            state[0] = bucket, state[1] = left - below, state[2] = counts[bucket];
-        }
+        if (warp == 0) find_bucket(counts, left, state);
         sync_block();
         prefix |= u64(state[0]) << shift;
         left = state[1];
@@ -69,9 +86,9 @@ MS_FN void topk_select(const SelectParams& p) {
     if (thread_index() == 0) state[3] = 0;
     for (u32 i = thread_index(); i < p.capacity; i += C::kThreads) sorted[i] = ~0ull;
     sync_block();
-    u64* keys = p.keys + u64(query) * p.width;
+    u64* keys = p.keys + (u64(query) * p.segments + block_index_y()) * p.width;
     for (u32 i = thread_index(); i < total; i += C::kThreads) {
-        u64 key = key_at(p, query, i);
+        u64 key = key_at(p, query, first + i);
         if (key <= limit) {
             u32 at = add_shared(state + 3, 1);
             if (p.capacity > 0) sorted[at] = key;
