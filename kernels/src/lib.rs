@@ -36,6 +36,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "head/backward.cuh",
     "head/rows.cuh",
     "plaid/approx.cuh",
+    "plaid/residual.cuh",
     "ptx/base.cuh",
     "ptx/bulk.cuh",
     "ptx/copy.cuh",
@@ -82,6 +83,8 @@ pub mod kernels {
         FORWARD_TILE = "forward_tile", "forward/tile.cuh", "ForwardParams";
         /// MaxSim by warpgroups.
         FORWARD_WARPGROUP = "forward_warpgroup", "forward/warpgroup.cuh", "WarpgroupParams";
+        /// MaxSim over compressed documents.
+        FORWARD_RESIDUAL = "forward_residual", "plaid/residual.cuh", "ForwardParams";
         /// Sums of long queries' parts.
         FORWARD_SUM = "forward_sum", "forward/sums.cuh", "SumParams";
         /// Inverse norms and scales of rows.

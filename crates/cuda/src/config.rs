@@ -3,7 +3,7 @@
 //! A configuration never depends on more of a problem than the classes below, so that the number of kernels to compile is
 //! bounded, and nothing in it changes a bit of a score: every similarity is one chain over k whatever the tile.
 
-use maxsim_core::{DType, Precision};
+use maxsim_core::{Codec, DType, Precision, ResidualLayout};
 use maxsim_kernels::{Kernel, kernels};
 
 use crate::arch::Path;
@@ -63,7 +63,14 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stored {
     Vectors(Kind),
-    Residual { bits: u32 },
+    /// `reversed`: fields of a byte, and their bits, begin at its highest bit.
+    Residual { bits: u32, reversed: bool },
+}
+
+impl Stored {
+    pub(crate) fn residual(codec: &Codec<'_>) -> Self {
+        Self::Residual { bits: codec.nbits(), reversed: codec.layout() == ResidualLayout::Plaid }
+    }
 }
 
 /// What is multiplied: queries are converted to it, documents are it or are decoded to it.
@@ -196,7 +203,7 @@ impl TileConfig {
 
     fn bits(&self) -> u32 {
         match self.stored {
-            Stored::Residual { bits } => bits,
+            Stored::Residual { bits, .. } => bits,
             Stored::Vectors(_) => 0,
         }
     }
@@ -207,7 +214,7 @@ impl TileConfig {
         let query_row = self.chunk * self.product.size() + 16;
         let stored = match self.stored {
             Stored::Vectors(kind) => self.chunk * kind.size(),
-            Stored::Residual { bits } => (self.chunk * bits / 8).next_multiple_of(16),
+            Stored::Residual { bits, .. } => (self.chunk * bits / 8).next_multiple_of(16),
         };
         let queries = rows * query_row;
         let stage = columns * (stored + 16) + if self.single { 0 } else { queries };
@@ -262,7 +269,7 @@ impl TileConfig {
 
 /// Elements of a stage, best first: the whole row if it is short, else pieces that keep copies and fragments whole.
 fn chunks(problem: &Problem) -> Vec<u32> {
-    if let Stored::Residual { bits } = problem.stored {
+    if let Stored::Residual { bits, .. } = problem.stored {
         let whole = [32, 64, 96, 128].into_iter().find(|&chunk| chunk >= problem.dim);
         // Packed residuals of a piece are whole 16-byte words.
         let pieces =
@@ -391,15 +398,101 @@ impl WarpgroupConfig {
     }
 }
 
+/// Configuration of `plaid/residual.cuh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ResidualConfig {
+    product: Kind,
+    bits: u32,
+    reversed: bool,
+    steps: u32,
+    split: bool,
+    scaled: bool,
+    argmax: bool,
+}
+
+impl ResidualConfig {
+    /// Warps of a block, each with jobs of its own.
+    const WARPS: u32 = 4;
+    /// Elements of the largest query row that warps hold in registers.
+    const DIM: u32 = 128;
+
+    /// For compressed documents that are multiplied on tensor cores, if lanes can share their residuals by whole words.
+    /// Whether they can depends on how documents are stored alone, so that scores do not depend on what they are computed
+    /// together with.
+    pub(crate) fn choose(problem: &Problem) -> Option<Self> {
+        let (Stored::Residual { bits, reversed }, Use::Scores { argmax }) = (problem.stored, problem.purpose)
+        else {
+            return None;
+        };
+        let fits = problem.dim.is_multiple_of(16) && (problem.dim * bits).is_multiple_of(128);
+        (problem.product.is_16_bit() && fits && problem.dim <= Self::DIM).then_some(Self {
+            product: problem.product,
+            bits,
+            reversed,
+            steps: problem.dim / 16,
+            split: !problem.fast,
+            scaled: problem.scaled,
+            argmax,
+        })
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        32
+    }
+
+    /// Document rows of a product.
+    pub(crate) fn columns(&self) -> u32 {
+        16
+    }
+
+    /// Bytes of shared memory, as `ResidualLayout` lays them out.
+    pub(crate) fn shared(&self) -> u32 {
+        let entry = match self.bits {
+            2 => 0,
+            8 => 1,
+            bits => 8 / bits,
+        };
+        256 * entry * 4 + Self::WARPS * self.rows() * 8
+    }
+
+    /// Blocks that share a multiprocessor: what registers allow.
+    pub(crate) fn blocks(&self) -> u32 {
+        if self.argmax { 2 } else { 3 }
+    }
+
+    pub(crate) fn unit(&self) -> Unit {
+        Unit {
+            kernel: kernels::FORWARD_RESIDUAL,
+            config: vec![
+                ("kProduct", self.product as i64),
+                ("kBits", self.bits.into()),
+                ("kReversed", self.reversed.into()),
+                ("kSteps", self.steps.into()),
+                ("kSplit", self.split.into()),
+                ("kScaled", self.scaled.into()),
+                ("kArgmax", self.argmax.into()),
+                ("kThreads", (32 * Self::WARPS).into()),
+                ("kShared", self.shared().into()),
+            ],
+            min_blocks: self.blocks(),
+            params: size_of::<ForwardParams>(),
+        }
+    }
+}
+
 /// Configuration of whichever kernel scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scorer {
     Tile(TileConfig),
     Warpgroup(WarpgroupConfig),
+    Residual(ResidualConfig),
 }
 
 impl Scorer {
     pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Self {
+        if let Some(config) = ResidualConfig::choose(problem) {
+            return Self::Residual(config);
+        }
         match WarpgroupConfig::choose(caps, problem) {
             Some(config) => Self::Warpgroup(config),
             None => Self::Tile(TileConfig::choose(caps, problem)),
@@ -410,6 +503,7 @@ impl Scorer {
         match self {
             Self::Tile(config) => config.rows(),
             Self::Warpgroup(config) => config.rows(),
+            Self::Residual(config) => config.rows(),
         }
     }
 
@@ -417,6 +511,7 @@ impl Scorer {
         match self {
             Self::Tile(config) => config.columns(),
             Self::Warpgroup(config) => config.columns(),
+            Self::Residual(config) => config.columns(),
         }
     }
 
@@ -424,6 +519,7 @@ impl Scorer {
         match self {
             Self::Tile(config) => config.shared(),
             Self::Warpgroup(config) => config.shared(),
+            Self::Residual(config) => config.shared(),
         }
     }
 
@@ -432,6 +528,20 @@ impl Scorer {
         match self {
             Self::Tile(config) => config.blocks(caps),
             Self::Warpgroup(config) => config.blocks(caps),
+            Self::Residual(config) => config.blocks(),
+        }
+    }
+
+    /// Jobs that a block has at a time.
+    pub(crate) fn jobs(&self) -> u32 {
+        if let Self::Residual(_) = self { ResidualConfig::WARPS } else { 1 }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Tile(_) => "tile",
+            Self::Warpgroup(_) => "warpgroup",
+            Self::Residual(_) => "residual",
         }
     }
 
@@ -439,6 +549,7 @@ impl Scorer {
         match self {
             Self::Tile(config) => config.unit(),
             Self::Warpgroup(config) => config.unit(),
+            Self::Residual(config) => config.unit(),
         }
     }
 }
@@ -453,7 +564,7 @@ fn plain<P>(kernel: Kernel, threads: i64, constants: &[(&'static str, i64)]) -> 
 fn source(stored: Stored) -> [(&'static str, i64); 2] {
     match stored {
         Stored::Vectors(kind) => [("kStored", kind as i64), ("kBits", 0)],
-        Stored::Residual { bits } => [("kStored", Kind::F32 as i64), ("kBits", bits.into())],
+        Stored::Residual { bits, .. } => [("kStored", Kind::F32 as i64), ("kBits", bits.into())],
     }
 }
 

@@ -270,8 +270,10 @@ impl Shared<'_> {
 
     fn table(&self, exact: &Queries, group: &Range<u32>) -> Result<Table> {
         let residual = self.scoring.held.residual.as_ref().expect("residual documents");
-        let stride = self.rows_of(group).max(1);
-        let values = self.context.pool.buffer(residual.centroid_count as usize * stride as usize * 4)?;
+        // Rows are read 16 bytes at a time, and the last one's end is read over by less than a tile.
+        let stride = self.rows_of(group).max(1).next_multiple_of(4);
+        let rows = residual.centroid_count as usize * stride as usize;
+        let values = self.context.pool.buffer((rows + 32) * 4)?;
         let first_row = exact.packing.offsets[group.start as usize];
         let projection = Projection {
             q: &exact.rows,
@@ -395,6 +397,7 @@ impl Launcher<'_> {
             firsts.push(pairs as i64);
             pairs += work.documents.len();
         }
+        let most = self.job_rows(work);
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by_key(|&w| (work[w].documents.start, work[w].documents.end));
         let mut at = 0;
@@ -408,7 +411,7 @@ impl Launcher<'_> {
             }
             layout.close_tile();
             for tile in first_tile..layout.tile_count() {
-                self.cut(&documents, |part| {
+                self.cut(&documents, most, |part| {
                     layout.jobs.push(Job {
                         tile,
                         document_begin: part.start,
@@ -438,10 +441,20 @@ impl Launcher<'_> {
         })
     }
 
-    /// Cuts many documents of one query into jobs, so that no multiprocessor is left with much more than others.
-    fn cut(&self, documents: &Range<u32>, mut job: impl FnMut(Range<u32>)) {
+    /// Document rows of a job, so that the jobs of all queries together are about as many as run at a time, or a multiple.
+    fn job_rows(&self, work: &[Work]) -> u32 {
+        let caps = self.shared.context.caps();
         let offsets = &self.shared.scoring.held.packing.offsets;
-        let most = 16 * self.config.columns();
+        let rows = |work: &Work| offsets[work.documents.end as usize] - offsets[work.documents.start as usize];
+        let longest = work.iter().map(rows).max().unwrap_or(0);
+        let workers = (caps.processors * self.config.blocks(caps) * self.config.jobs()) as usize;
+        let pieces = work.len().div_ceil(workers).max(1) * workers / work.len().max(1);
+        longest.div_ceil(pieces.clamp(1, u32::MAX as usize) as u32).max(self.config.columns())
+    }
+
+    /// Cuts the documents of one query into jobs of about `most` rows.
+    fn cut(&self, documents: &Range<u32>, most: u32, mut job: impl FnMut(Range<u32>)) {
+        let offsets = &self.shared.scoring.held.packing.offsets;
         let mut first = documents.start;
         for j in documents.clone() {
             if offsets[j as usize + 1] - offsets[first as usize] > most && j > first {
@@ -471,12 +484,14 @@ impl Launcher<'_> {
         let partials =
             if self.stride > 0 { Some(pool.buffer(pairs * self.stride as usize * 4)?) } else { None };
         let resident = context.caps().processors * config.blocks(context.caps());
+        // Jobs that run at a time.
+        let workers = resident * config.jobs();
         let offsets = &held.packing.offsets;
         let (jobs, chunks) = match &job_list {
             Some(_) => (layout.jobs.len() as u32, None),
             None => {
                 let rows = offsets[documents.end as usize] - offsets[documents.start as usize];
-                let rows = chunk_rows(rows, layout.tile_count(), resident, config.columns());
+                let rows = chunk_rows(rows, layout.tile_count(), workers, config.columns());
                 let (table, count) = held.chunks(context, documents, rows)?;
                 (count * layout.tile_count(), Some(table))
             }
@@ -515,10 +530,11 @@ impl Launcher<'_> {
             centroids: residual.map_or(0, |r| r.centroid_count),
             q_base: self.table.map_or(0, |t| t.first_row),
         };
-        let (unit, grid, shared) = (config.unit(), [jobs.min(resident), 1], config.shared());
+        let grid = [jobs.div_ceil(config.jobs()).min(resident), 1];
+        let (unit, shared) = (config.unit(), config.shared());
         match config {
             // SAFETY: every buffer is as long as the counts in the parameters say.
-            Scorer::Tile(_) => unsafe { context.launch(&unit, grid, shared, &params)? },
+            Scorer::Tile(_) | Scorer::Residual(_) => unsafe { context.launch(&unit, grid, shared, &params)? },
             Scorer::Warpgroup(config) => {
                 let map = |rows: &Buffer, stride: u32, count: u32, box_rows: u32| {
                     let element = config.kind.size();

@@ -370,7 +370,7 @@ impl Held {
             centroid_count: codec.count() as u32,
             weights: context.pool.upload(&weights)?,
         };
-        let stored = Stored::Residual { bits: codec.nbits() };
+        let stored = Stored::residual(codec);
         let norms =
             residual.inv_norms().map(|norms| -> Vec<f32> { packing.slots().map(|s| norms.get(s)).collect() });
         let held =

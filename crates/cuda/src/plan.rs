@@ -9,7 +9,7 @@ use crate::operands::Held;
 /// How documents are stored, here or there.
 fn stored(documents: &Documents<'_>) -> Result<Stored> {
     Ok(match documents {
-        Documents::Residual(residual) => Stored::Residual { bits: residual.codec().nbits() },
+        Documents::Residual(residual) => Stored::residual(residual.codec()),
         Documents::Resident(resident) => resident.handle::<Held>()?.stored,
         other => Stored::Vectors(other.dtype().into()),
     })
@@ -36,7 +36,7 @@ fn scorer(caps: &Caps, op: &Forward<'_>, argmax: bool) -> Result<(Scorer, Kind)>
 }
 
 pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
-    let mut notes = vec!["these kernels have not run on hardware yet".to_owned()];
+    let mut notes = Vec::new();
     let (scored, argmax) = match op {
         Op::Forward(op) => (Some(op), op.options.argmax),
         Op::Retrieve(op) => (Some(&op.forward), false),
@@ -51,8 +51,7 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
     let mut kernel = op.name().to_owned();
     if let Some(forward) = scored {
         let (scorer, product) = scorer(caps, forward, argmax)?;
-        let form = if let Scorer::Warpgroup(_) = scorer { "warpgroup" } else { "tile" };
-        kernel = format!("{kernel}/{form}");
+        kernel = format!("{kernel}/{}", scorer.name());
         choices
             .push(("tile", format!("{} query tokens × {} document tokens", scorer.rows(), scorer.columns())));
         choices.push((

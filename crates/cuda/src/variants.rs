@@ -64,7 +64,7 @@ pub fn variants(path: Path) -> Vec<Unit> {
     }
     for bits in [1, 2, 4, 8] {
         for (q, dim, rows) in [(DType::F16, 128, 32), (DType::BF16, 96, 128), (DType::F32, 128, 32)] {
-            scorer(q, Stored::Residual { bits }, dim, rows, false, true);
+            scorer(q, Stored::Residual { bits, reversed: true }, dim, rows, false, true);
         }
     }
     for (product, stored, dim) in [
@@ -84,7 +84,7 @@ pub fn variants(path: Path) -> Vec<Unit> {
         units.push(config::row_factors(Stored::Vectors(kind)));
     }
     for bits in [1, 2, 4, 8] {
-        units.push(config::row_factors(Stored::Residual { bits }));
+        units.push(config::row_factors(Stored::Residual { bits, reversed: true }));
     }
     for kind in floats {
         let stored = Stored::Vectors(kind);
@@ -102,7 +102,7 @@ pub fn variants(path: Path) -> Vec<Unit> {
         ));
         units.extend(config::gather(
             kernels::BACKWARD_QUERIES,
-            Stored::Residual { bits: 2 },
+            Stored::Residual { bits: 2, reversed: true },
             kind,
             kind,
             128,
@@ -130,7 +130,7 @@ mod tests {
         let dtype = || proptest::sample::select(DType::ALL.to_vec());
         let stored = prop_oneof![
             dtype().prop_map(|d| Stored::Vectors(d.into())),
-            proptest::sample::select(vec![1, 2, 4, 8]).prop_map(|bits| Stored::Residual { bits }),
+            proptest::sample::select(vec![1, 2, 4, 8]).prop_map(|bits| Stored::Residual { bits, reversed: true }),
         ];
         (dtype(), stored, 1u32..5000, 0u32..2000, any::<[bool; 3]>())
     }

@@ -98,6 +98,13 @@ MS_FN u32 match(u32 x) {
 MS_FN u32 count_bits(u32 x) { return static_cast<u32>(__builtin_popcount(x)); }
 // Place of the lowest bit set; there is one.
 MS_FN u32 lowest_bit(u32 x) { return static_cast<u32>(__builtin_ctz(x)); }
+// Four of the bytes of `low` (0–3) and `high` (4–7): the places are the lowest four hexadecimal digits of `places`.
+MS_FN u32 select_bytes(u32 low, u32 high, u32 places) {
+    u64 bytes = low | u64(high) << 32;
+    u32 x = 0;
+    for (int i = 0; i < 4; i++) x |= u32(bytes >> 8 * (places >> 4 * i & 7) & 0xff) << 8 * i;
+    return x;
+}
 
 // One fiber runs at a time.
 MS_FN u32 add_shared(u32* to, u32 x) {

@@ -67,6 +67,8 @@ MS_FN u32 match(u32 x) { return __match_any_sync(0xffffffffu, x); }
 MS_FN u32 count_bits(u32 x) { return __popc(x); }
 // Place of the lowest bit set; there is one.
 MS_FN u32 lowest_bit(u32 x) { return __ffs(x) - 1; }
+// Four of the bytes of `low` (0–3) and `high` (4–7): the places are the lowest four hexadecimal digits of `places`.
+MS_FN u32 select_bytes(u32 low, u32 high, u32 places) { return __byte_perm(low, high, places); }
 
 MS_FN u32 add_shared(u32* to, u32 x) { return atomicAdd(to, x); }
 MS_FN void add_global(float* to, float x) { atomicAdd(to, x); }
