@@ -166,6 +166,35 @@ fn worst_error(op: &Forward<'_>, d: &Tokens<'_>, scores: &[f32]) -> f64 {
     worst
 }
 
+/// The same of one normalised query with compressed documents.
+fn worst_residual_error(q: &Tokens<'_>, d: &Residual<'_>, scores: &[f32]) -> f64 {
+    let unit = |x: Vec<f64>| -> Vec<f64> {
+        let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-6);
+        x.into_iter().map(|x| x / norm).collect()
+    };
+    let queries: Vec<Vec<f64>> =
+        q.rows(0).map(|row| unit(q.vector(row).into_iter().map(f64::from).collect())).collect();
+    let (codec, width) = (d.codec(), d.codec().residual_bytes());
+    let mut random = Random::new(98);
+    let mut worst = 0f64;
+    for _ in 0..24 {
+        let j = random.bits() as usize % scores.len();
+        let mut best = vec![f64::NEG_INFINITY; queries.len()];
+        for row in d.sequences().rows(j) {
+            let mut token = vec![0f32; codec.dim()];
+            codec.decode(d.codes()[row] as usize, &d.residuals()[row * width..(row + 1) * width], &mut token);
+            let token = unit(token.into_iter().map(f64::from).collect());
+            for (best, q) in best.iter_mut().zip(&queries) {
+                *best = best.max(q.iter().zip(&token).map(|(a, b)| a * b).sum());
+            }
+        }
+        let score: f64 = best.iter().sum();
+        let error = (score - f64::from(scores[j])).abs() / score.abs().max(1.0);
+        worst = worst.max(if error.is_nan() { f64::INFINITY } else { error });
+    }
+    worst
+}
+
 struct Bench {
     backend: CudaBackend,
     repeats: usize,
@@ -241,8 +270,16 @@ impl Bench {
                     (0..nd * ld * codec.residual_bytes()).map(|_| random.bits() as u8).collect();
                 let offsets: Vec<u32> = (0..=nd as u32).map(|j| j * ld as u32).collect();
                 let residual = Residual::packed(codec, codes, &bytes, offsets)?;
-                let resident = self.backend.upload(&Documents::Residual(residual), false)?;
-                return self.measure(&Op::Forward(Forward::maxsim(q, &resident, Options::normalized())));
+                let resident = self.backend.upload(&Documents::Residual(residual.clone()), false)?;
+                let op = Op::Forward(Forward::maxsim(q.clone(), &resident, Options::normalized()));
+                let Output::Scores(scores) = self.backend.submit(&op, &Default::default()).wait()? else {
+                    anyhow::bail!("forward returned no scores");
+                };
+                let error = worst_residual_error(&q, &residual, &scores.values);
+                let mut result = self.measure(&op)?;
+                result["error"] = json!(error);
+                result["correct"] = json!(error <= 1e-4);
+                return Ok(result);
             }
             Work::Approx(centroids) => {
                 let table = stored(&vectors(centroids, lq, 2), DType::F16);
@@ -322,7 +359,9 @@ fn main() -> anyhow::Result<ExitCode> {
     for (name, work, shape) in cases() {
         let width = if let Work::Head(model) | Work::HeadBackward(model) = work { model } else { shape.d };
         let grouped = if matches!(work, Work::Kd | Work::KdBackward) { shape.nq } else { 1 };
-        if !args.only.split(',').any(|part| name.contains(part)) || 2 * grouped * shape.nd * shape.ld * width > args.most_bytes {
+        if !args.only.split(',').any(|part| name.contains(part))
+            || 2 * grouped * shape.nd * shape.ld * width > args.most_bytes
+        {
             continue;
         }
         let started = std::time::Instant::now();

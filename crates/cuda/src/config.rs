@@ -64,7 +64,10 @@ impl Kind {
 pub(crate) enum Stored {
     Vectors(Kind),
     /// `reversed`: fields of a byte, and their bits, begin at its highest bit.
-    Residual { bits: u32, reversed: bool },
+    Residual {
+        bits: u32,
+        reversed: bool,
+    },
 }
 
 impl Stored {

@@ -191,11 +191,10 @@ impl Pinned {
             }
         }
         // SAFETY: freed once, in `drop`.
-        let pointer =
-            unsafe { cu::malloc_host(bytes, 0) }.map_err(|e| match failed("pinned memory", e) {
-                Error::OutOfMemory { .. } => Error::OutOfMemory { requested: bytes as u64 },
-                other => other,
-            })?;
+        let pointer = unsafe { cu::malloc_host(bytes, 0) }.map_err(|e| match failed("pinned memory", e) {
+            Error::OutOfMemory { .. } => Error::OutOfMemory { requested: bytes as u64 },
+            other => other,
+        })?;
         Ok(Self { queue: queue.clone(), pointer: pointer.cast(), bytes })
     }
 }

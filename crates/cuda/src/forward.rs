@@ -445,7 +445,8 @@ impl Launcher<'_> {
     fn job_rows(&self, work: &[Work]) -> u32 {
         let caps = self.shared.context.caps();
         let offsets = &self.shared.scoring.held.packing.offsets;
-        let rows = |work: &Work| offsets[work.documents.end as usize] - offsets[work.documents.start as usize];
+        let rows =
+            |work: &Work| offsets[work.documents.end as usize] - offsets[work.documents.start as usize];
         let longest = work.iter().map(rows).max().unwrap_or(0);
         let workers = (caps.processors * self.config.blocks(caps) * self.config.jobs()) as usize;
         let pieces = work.len().div_ceil(workers).max(1) * workers / work.len().max(1);

@@ -65,13 +65,7 @@ struct Source {
 
 /// The best `width` of every query, in order where they can be sorted. Many scores are cut into segments for a block each;
 /// what is best of those is selected from again.
-fn select(
-    context: &Context,
-    source: Source,
-    queries: usize,
-    width: usize,
-    largest: bool,
-) -> Result<Buffer> {
+fn select(context: &Context, source: Source, queries: usize, width: usize, largest: bool) -> Result<Buffer> {
     let unit = config::topk_select();
     let capacity = if width <= SORTED { width.next_power_of_two().max(2) as u32 } else { 0 };
     let (mut source, mut best): (Source, Option<Buffer>) = (source, None);

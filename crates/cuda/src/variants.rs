@@ -130,7 +130,8 @@ mod tests {
         let dtype = || proptest::sample::select(DType::ALL.to_vec());
         let stored = prop_oneof![
             dtype().prop_map(|d| Stored::Vectors(d.into())),
-            proptest::sample::select(vec![1, 2, 4, 8]).prop_map(|bits| Stored::Residual { bits, reversed: true }),
+            proptest::sample::select(vec![1, 2, 4, 8])
+                .prop_map(|bits| Stored::Residual { bits, reversed: true }),
         ];
         (dtype(), stored, 1u32..5000, 0u32..2000, any::<[bool; 3]>())
     }
