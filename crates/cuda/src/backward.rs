@@ -143,6 +143,11 @@ impl Geometry {
         Ok(winners)
     }
 
+    /// Pairs of a document; of a list, the mean.
+    fn pairs_of_document(&self) -> u32 {
+        self.firsts.len().div_ceil(self.params.documents.max(1) as usize) as u32
+    }
+
     /// Documents in runs whose entries fit into the workspace.
     fn runs(&self) -> Vec<Range<u32>> {
         let most = (WORKSPACE / 8) as u64;
@@ -237,7 +242,8 @@ impl Gather<'_> {
             let entries = context.pool.buffer((at(run.end) - at(run.start)) as usize * 8)?;
             let ranges = context.pool.buffer(count * 8)?;
             let longest = run.clone().map(|j| d.rows_of(j)).max().unwrap_or(0);
-            let (unit, shared, local) = config::backward_group(context.caps(), longest);
+            let (unit, shared, local) =
+                config::backward_group(context.caps(), longest, geometry.pairs_of_document());
             let counts = if local { None } else { Some(context.pool.buffer(count * 4)?) };
             let group = GroupParams {
                 pairs: geometry.params,
@@ -296,7 +302,7 @@ impl Gather<'_> {
                 got: dim.to_string(),
             })?;
         let warps = unit.constant("kWarps");
-        let rows = (unit.constant("kThreads") / (32 * warps)) as u32;
+        let rows = (unit.constant("kThreads") / (32 * warps) * unit.constant("kEach")) as u32;
         let shared = if warps > 1 { 8 * warps as u32 } else { 0 };
         // SAFETY: operands, winners and gradients are as long as the geometry says, the result as its rows are.
         unsafe { self.context.launch(&unit, [params.row_count.div_ceil(rows), 1], shared, params) }

@@ -376,7 +376,8 @@ impl WarpgroupConfig {
     }
 
     fn threads(&self) -> u32 {
-        128 * self.groups + 64
+        // With a producer and three adders.
+        128 * self.groups + 128
     }
 
     pub(crate) fn unit(&self) -> Unit {
@@ -394,7 +395,7 @@ impl WarpgroupConfig {
                 ("kThreads", self.threads().into()),
                 ("kShared", self.shared().into()),
             ],
-            // What fits by shared memory is to fit by registers: 2 blocks of 192 threads, or 1 of 320.
+            // What fits by shared memory is to fit by registers: 2 blocks of 256 threads, or 1 of 384.
             min_blocks: if self.argmax && self.kind == Kind::I8 { 1 } else { 2 / self.groups },
             params: size_of::<WarpgroupParams>(),
         }
@@ -597,11 +598,16 @@ pub(crate) fn approx_score(kind: Kind, width: u32) -> Unit {
 
 /// `backward/group.cuh`, by as many warps as have counters of `rows` document rows each in shared memory, and the bytes that
 /// takes; `false`: by one warp with counters elsewhere.
-pub(crate) fn backward_group(caps: &Caps, rows: u32) -> (Unit, u32, bool) {
+///
+/// Warps share out a document's `pairs`.
+pub(crate) fn backward_group(caps: &Caps, rows: u32, pairs: u32) -> (Unit, u32, bool) {
     // Two blocks a multiprocessor.
     let most = (caps.shared_processor / 2 - (1 << 10)).min(caps.shared_block);
     let bytes = |warps: u32| 4 * warps * (rows.saturating_add(1)).min(1 << 20);
-    let warps = [16, 8, 4, 2, 1].into_iter().find(|&warps| bytes(warps) <= most);
+    let warps = [16, 8, 4, 2, 1]
+        .into_iter()
+        .filter(|&warps| warps <= pairs.max(1).next_power_of_two())
+        .find(|&warps| bytes(warps) <= most);
     let unit = |warps: u32, local: bool| {
         plain::<GroupParams>(kernels::BACKWARD_GROUP, (32 * warps).into(), &[("kLocal", local.into())])
     };
@@ -610,6 +616,9 @@ pub(crate) fn backward_group(caps: &Caps, rows: u32) -> (Unit, u32, bool) {
         None => (unit(1, false), 4, false),
     }
 }
+
+/// Document rows that a warp gives gradients to: most have none, and their zeros are written without waiting.
+const DOCUMENT_ROWS: i64 = 8;
 
 /// `backward/gather.cuh`: rows of `source` added up to rows of `own`'s kind, given back as `out`.
 pub(crate) fn gather(
@@ -635,6 +644,7 @@ pub(crate) fn gather(
         ("kOut", out as i64),
         ("kSteps", steps.into()),
         ("kWarps", warps.into()),
+        ("kEach", if kernel == kernels::BACKWARD_DOCUMENTS { DOCUMENT_ROWS } else { 1 }),
         ("kAdd", add.into()),
     ];
     Some(plain::<GatherParams>(kernel, if warps == 1 { 128 } else { 32 * i64::from(warps) }, &constants))

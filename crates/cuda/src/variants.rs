@@ -113,7 +113,8 @@ pub fn variants(path: Path) -> Vec<Unit> {
     for kind in [Kind::F32, Kind::F16] {
         units.extend([config::approx_score(kind, 32), config::approx_score(kind, 33)]);
     }
-    units.extend([300, 3000, 100_000].map(|rows| config::backward_group(&caps, rows).0));
+    let documents = [(300, 32), (3000, 32), (300, 1), (100_000, 1)];
+    units.extend(documents.map(|(rows, pairs)| config::backward_group(&caps, rows, pairs).0));
     units.extend([config::forward_sum(), config::topk_select(), config::head_compact(), config::head_add()]);
     let mut seen = HashSet::new();
     units.retain(|unit| seen.insert(unit.clone()));

@@ -15,9 +15,9 @@ pub fn engine() -> Result<Engine> {
 /// Settings of an engine. What is not set comes from the environment (`MAXSIM_BACKEND`, `MAXSIM_CPU_LEVEL`,
 /// `MAXSIM_THREADS`, `MAXSIM_WGPU_ADAPTER`, `MAXSIM_WGPU_TIER`, `MAXSIM_DISABLE_GPU`), else from the machine.
 ///
-/// Without a choice of backend, an engine takes a real GPU if the build has `wgpu` and there is one, with the CPU for what the
-/// GPU cannot do; else the CPU. GPUs that a CPU stands behind are used only when asked for, and so is CUDA (feature `cuda`,
-/// `MAXSIM_CUDA_ARCH` forces older kernels): it has not run on hardware yet.
+/// Without a choice of backend, an engine takes a real GPU if there is one, with the CPU for what the GPU cannot do; else the
+/// CPU. NVIDIA GPUs are driven through CUDA where the build has `cuda` and driver and NVRTC are there (`MAXSIM_CUDA_ARCH` forces
+/// older kernels), all others through `wgpu`. GPUs that a CPU stands behind are used only when asked for.
 ///
 /// ```
 /// let engine = maxsim::EngineBuilder::new().threads(2).build()?;
@@ -137,7 +137,7 @@ impl EngineBuilder {
                     hint: format!("this build has {}", built.join(", ")),
                 });
             }
-            None => match (self.hardware().await, self.cpu()) {
+            None => match (self.gpu().await, self.cpu()) {
                 (Some(gpu), Ok(cpu)) => vec![gpu, cpu],
                 (Some(gpu), Err(_)) => vec![gpu],
                 (None, cpu) => vec![cpu?],
@@ -176,6 +176,36 @@ impl EngineBuilder {
     }
 
     /// A GPU that is one, if there is any.
+    async fn gpu(&self) -> Option<Arc<dyn Backend>> {
+        match self.nvidia() {
+            Some(backend) => Some(backend),
+            None => self.hardware().await,
+        }
+    }
+
+    /// An NVIDIA GPU with all that CUDA needs.
+    #[cfg(feature = "cuda")]
+    fn nvidia(&self) -> Option<Arc<dyn Backend>> {
+        let node = std::path::Path::new("/dev/nvidiactl").exists();
+        let disabled = setting("MAXSIM_DISABLE_GPU").is_some_and(|value| value != "0");
+        if disabled || (cfg!(target_os = "linux") && !node) {
+            return None;
+        }
+        match self.cuda() {
+            Ok(backend) => Some(backend),
+            Err(error) => {
+                tracing::debug!("no CUDA: {error}");
+                None
+            }
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn nvidia(&self) -> Option<Arc<dyn Backend>> {
+        None
+    }
+
+    /// A GPU that is one, through wgpu.
     #[cfg(feature = "wgpu")]
     async fn hardware(&self) -> Option<Arc<dyn Backend>> {
         if !may_have_gpu() {

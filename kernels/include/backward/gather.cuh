@@ -164,9 +164,10 @@ MS_FN u32 sequence_of(const u32* offsets, u32 count, u32 row) {
     return low;
 }
 
+// The first of the kEach rows that this warp (or its kWarps) owns.
 template <class C>
 MS_FN u32 owned_row() {
-    return block_index() * (C::kThreads / (kWarp * C::kWarps)) + warp_index() / C::kWarps;
+    return (block_index() * (C::kThreads / (kWarp * C::kWarps)) + warp_index() / C::kWarps) * C::kEach;
 }
 
 // grad_Q[i, s] = Σ_j g[i, j] · D[j, t*].
@@ -199,20 +200,23 @@ MS_FN void backward_queries(const GatherParams& p) {
 // grad_D[j, t] = Σ over (i, s) with t* = t of g[i, j] · Q[i, s].
 template <class C>
 MS_FN void backward_documents(const GatherParams& p) {
-    u32 local = owned_row<C>();
-    if (local >= p.row_count) return;
-    Range range = p.ranges[local];
-    RowSum<C> sum;
-    for (u32 base = range.begin; base < range.end; base += kWarp) {
-        u32 i = base + lane_index();
-        Entry entry = {0, 0.0f};
-        if (i < range.end) entry = p.entries[i];
-        sum.add(p.source, i < range.end, entry.row, entry.grad);
+    u32 first = owned_row<C>();
+    Range own = {0, 0};
+    if (lane_index() < C::kEach && first + lane_index() < p.row_count) own = p.ranges[first + lane_index()];
+    for (u32 i = 0; i < C::kEach && first + i < p.row_count; i++) {
+        u32 local = first + i;
+        Range range = {shuffle(own.begin, i), shuffle(own.end, i)};
+        RowSum<C> sum;
+        for (u32 base = range.begin; base < range.end; base += kWarp) {
+            u32 at = base + lane_index();
+            Entry entry = {0, 0.0f};
+            if (at < range.end) entry = p.entries[at];
+            sum.add(p.source, at < range.end, entry.row, entry.grad);
+        }
+        if (p.normalize && range.end > range.begin)
+            sum.differentiate_norm(p.own, p.row_begin + local, reinterpret_cast<double*>(shared_memory()));
+        sum.store(p.out, local, p.out_stride, p.own.dim);
     }
-    u32 row = p.row_begin + local;
-    if (p.normalize && range.end > range.begin)
-        sum.differentiate_norm(p.own, row, reinterpret_cast<double*>(shared_memory()));
-    sum.store(p.out, local, p.out_stride, p.own.dim);
 }
 
 }  // namespace maxsim

@@ -2,8 +2,8 @@
 //
 // One warp (the producer) lets the copy engine bring query tiles and document rows into a ring of stages and runs ahead
 // across jobs; one or two warpgroups multiply (64 or 128 query rows each against 128 document rows) and keep the running
-// maximum in the layout of the accumulators; one warp (the adder) turns maxima of finished documents into scores. Nobody
-// waits for the whole block.
+// maximum in the layout of the accumulators; three warps (the adders) turn maxima of finished documents into
+// scores, each those of every third document. Nobody waits for the whole block.
 //
 // Documents lie behind one another and tiles do not care where they end, as in `tile.cuh`; both give scores from one chain
 // of products over k per pair of rows.
@@ -39,9 +39,10 @@ struct WarpgroupLayout {
     static constexpr int kQueryPanel = kRows * 128;
     static constexpr int kDocumentPanel = kColumns * 128;
     static constexpr int kStage = kDocumentPanel + (C::kResident ? 0 : kQueryPanel);
-    static constexpr int kBuffers = 4;  // documents that wait for the adder
+    static constexpr int kBuffers = 4;  // documents that wait for an adder
+    static constexpr int kAdders = 3;
     static constexpr int kMultipliers = 128 * C::kGroups;
-    static constexpr int kThreads = kMultipliers + 64;
+    static constexpr int kThreads = kMultipliers + 32 * (1 + kAdders);
 
     static constexpr int kStageAt = C::kResident ? kPanels * kQueryPanel : 0;
     static constexpr int kFactorsAt = kStageAt + C::kStages * kStage;
@@ -191,13 +192,16 @@ struct WarpgroupKernel {
         }
     }
 
-    // One warp.
-    MS_FN void add_documents() const {
+    // One warp, for every kAdders-th document.
+    MS_FN void add_documents(u32 adder) const {
         RingPlace<L::kBuffers> place;
+        u32 turn = 0;
         Jobs mine = jobs();
         for (u32 index = mine.at; index < mine.end; index += mine.step) {
             Job job = job_at(index);
-            for (u32 j = job.document_begin; j < job.document_end; j++) {
+            for (u32 j = job.document_begin; j < job.document_end; j++, place.next(), turn++) {
+                if (turn == L::kAdders) turn = 0;
+                if (turn != adder) continue;
                 barrier_wait(best_full(place.at), place.round);
                 const float* values = best_values(place.at);
                 const i32* rows = best_rows(place.at);
@@ -207,7 +211,6 @@ struct WarpgroupKernel {
                     });
                 sync_warp();
                 if (lane_index() == 0) barrier_arrive(best_empty(place.at));
-                place.next();
             }
         }
     }
@@ -392,7 +395,7 @@ MS_FN void forward_warpgroup(const WarpgroupParams& params) {
     } else if (warp == 4 * C::kGroups) {
         if (lane_index() == 0) kernel.produce();
     } else {
-        kernel.add_documents();
+        kernel.add_documents(warp - 4 * C::kGroups - 1);
     }
 }
 
