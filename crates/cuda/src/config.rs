@@ -298,6 +298,7 @@ pub(crate) struct WarpgroupConfig {
     stages: u32,
     argmax: bool,
     scaled: bool,
+    store: bool,
 }
 
 /// `[groups, mt]` of tiles of 64, 128 and 256 query rows.
@@ -307,7 +308,7 @@ impl WarpgroupConfig {
     /// The best for `problem`, if warpgroups can do it: operands that are multiplied as they are stored. Whether they can
     /// depends on types alone, so that scores do not depend on what they are computed together with.
     pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Option<Self> {
-        let Use::Scores { argmax } = problem.purpose else { return None };
+        let argmax = problem.purpose == Use::Scores { argmax: true };
         if caps.arch.path != Path::Sm90
             || problem.stored != Stored::Vectors(problem.product)
             || problem.product == Kind::F32
@@ -333,6 +334,7 @@ impl WarpgroupConfig {
                     stages: 0,
                     argmax,
                     scaled: problem.scaled,
+                    store: problem.purpose == Use::Store,
                 };
                 // Small tiles share a multiprocessor: one block's end of a document is hidden by the other.
                 let blocks = if shape == 0 { [2, 1] } else { [1, 1] };
@@ -392,6 +394,7 @@ impl WarpgroupConfig {
                 ("kStages", self.stages.into()),
                 ("kArgmax", self.argmax.into()),
                 ("kScaled", self.scaled.into()),
+                ("kStore", self.store.into()),
                 ("kThreads", self.threads().into()),
                 ("kShared", self.shared().into()),
             ],
@@ -536,6 +539,11 @@ impl Scorer {
         }
     }
 
+    /// Pieces that the tile kernel reads rows of `dim` elements in.
+    pub(crate) fn chunks(&self, dim: u32) -> u32 {
+        if let Self::Tile(config) = self { dim.div_ceil(config.chunk) } else { 0 }
+    }
+
     /// Jobs that a block has at a time.
     pub(crate) fn jobs(&self) -> u32 {
         if let Self::Residual(_) = self { ResidualConfig::WARPS } else { 1 }
@@ -657,7 +665,7 @@ pub(crate) fn unit_rows(out: Kind) -> Unit {
 
 /// `head/backward.cuh`.
 pub(crate) fn head_compact() -> Unit {
-    plain::<CompactParams>(kernels::HEAD_COMPACT, 256, &[])
+    plain::<CompactParams>(kernels::HEAD_COMPACT, 1024, &[])
 }
 
 /// `head/backward.cuh`.

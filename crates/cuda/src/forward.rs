@@ -520,7 +520,7 @@ impl Launcher<'_> {
             argmax: address(self.argmax),
             q_stride: queries.stride,
             d_stride: held.stride,
-            chunks: if let Scorer::Tile(config) = config { held.dim.div_ceil(config.chunk) } else { 0 },
+            chunks: config.chunks(held.dim),
             jobs,
             tile_count: layout.tile_count(),
             chunk_rows: 0,
@@ -532,34 +532,12 @@ impl Launcher<'_> {
             q_base: self.table.map_or(0, |t| t.first_row),
         };
         let grid = [jobs.div_ceil(config.jobs()).min(resident), 1];
-        let (unit, shared) = (config.unit(), config.shared());
-        match config {
-            // SAFETY: every buffer is as long as the counts in the parameters say.
-            Scorer::Tile(_) | Scorer::Residual(_) => unsafe { context.launch(&unit, grid, shared, &params)? },
-            Scorer::Warpgroup(config) => {
-                let map = |rows: &Buffer, stride: u32, count: u32, box_rows: u32| {
-                    let element = config.kind.size();
-                    let (columns, stride) = (u64::from(stride / element), u64::from(stride));
-                    let rows = (rows.address(), u64::from(count.max(1)));
-                    pool.device().tensor_map(&TensorMap {
-                        address: rows.0,
-                        element,
-                        columns,
-                        rows: rows.1,
-                        stride,
-                        box_rows,
-                    })
-                };
-                let params = WarpgroupParams {
-                    base: params,
-                    q: map(&queries.rows, queries.stride, queries.packing.rows(), SLOT_ALIGN)?,
-                    d: map(&held.rows, held.stride, held.packing.rows(), config.columns())?,
-                    ..WarpgroupParams::default()
-                };
-                // SAFETY: as above; factors have slack for whole tiles.
-                unsafe { context.launch(&unit, grid, shared, &params)? }
-            }
-        }
+        let operands = Operands {
+            q: (queries.rows.address(), queries.stride, queries.packing.rows()),
+            d: (held.rows.address(), held.stride, held.packing.rows()),
+        };
+        // SAFETY: every buffer is as long as the counts in the parameters say; factors have slack for whole tiles.
+        unsafe { launch_scorer(context, config, grid, &params, &operands)? };
         if let Some(partials) = &partials {
             let blocks: Vec<u32> =
                 queries.packing.offsets.windows(2).map(|w| (w[1] - w[0]).div_ceil(BLOCK)).collect();
@@ -578,6 +556,49 @@ impl Launcher<'_> {
         }
         Ok(())
     }
+}
+
+/// Address, bytes from row to row, and number of query and document rows.
+struct Operands {
+    q: (u64, u32, u32),
+    d: (u64, u32, u32),
+}
+
+/// Launches whichever kernel `config` is of.
+///
+/// # Safety
+/// As [`Context::launch`].
+unsafe fn launch_scorer(
+    context: &Context,
+    config: &Scorer,
+    grid: [u32; 2],
+    params: &ForwardParams,
+    operands: &Operands,
+) -> Result<()> {
+    let (unit, shared) = (config.unit(), config.shared());
+    let Scorer::Warpgroup(warpgroup) = config else {
+        // SAFETY: the caller's promise.
+        return unsafe { context.launch(&unit, grid, shared, params) };
+    };
+    let map = |(address, stride, rows): (u64, u32, u32), box_rows: u32| {
+        let element = warpgroup.kind.size();
+        context.pool.device().tensor_map(&TensorMap {
+            address,
+            element,
+            columns: u64::from(stride / element),
+            rows: u64::from(rows.max(1)),
+            stride: u64::from(stride),
+            box_rows,
+        })
+    };
+    let params = WarpgroupParams {
+        base: *params,
+        q: map(operands.q, SLOT_ALIGN)?,
+        d: map(operands.d, config.columns())?,
+        ..WarpgroupParams::default()
+    };
+    // SAFETY: the caller's promise.
+    unsafe { context.launch(&unit, grid, shared, &params) }
 }
 
 /// Document rows of a chunk: every block that runs at a time gets one, so that all end together; where there are more tiles of
@@ -618,7 +639,7 @@ pub(crate) fn project(
         fast: false,
         purpose: Use::Store,
     };
-    let config = TileConfig::choose(context.caps(), &problem);
+    let config = Scorer::choose(context.caps(), &problem);
     let mut layout = Layout::new();
     for row in projection.q_rows.clone().step_by(config.rows() as usize) {
         let here = (projection.q_rows.end - row).min(config.rows());
@@ -643,7 +664,7 @@ pub(crate) fn project(
         scores: out.address(),
         q_stride: projection.q_stride,
         d_stride: projection.d_stride,
-        chunks: projection.dim.div_ceil(config.chunk),
+        chunks: config.chunks(projection.dim),
         jobs,
         tile_count: layout.tile_count(),
         chunk_rows: chunk,
@@ -653,6 +674,10 @@ pub(crate) fn project(
         ..ForwardParams::default()
     };
     assert!(out.bytes() >= projection.d_rows as usize * stride as usize * 4);
+    let operands = Operands {
+        q: (projection.q.address(), projection.q_stride, projection.q_rows.end),
+        d: (projection.d, projection.d_stride, projection.d_rows),
+    };
     // SAFETY: the operands are as long as said; the result was just checked.
-    unsafe { context.launch(&config.unit(), [jobs.min(resident), 1], config.shared(), &params) }
+    unsafe { launch_scorer(context, &config, [jobs.min(resident), 1], &params, &operands) }
 }

@@ -2,7 +2,7 @@
 
 use maxsim_core::{BackendKind, Documents, Error, Forward, Op, Plan, Result};
 
-use crate::config::{self, Kind, Problem, Scorer, Stored, TileConfig, Use};
+use crate::config::{self, Kind, Problem, Scorer, Stored, Use};
 use crate::device::Caps;
 use crate::operands::Held;
 
@@ -66,7 +66,7 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
         let rows = op.q.dim() as u32;
         let dim = op.h.dim() as u32;
         let problem = Problem { product, stored, dim, rows, scaled: false, fast: false, purpose: Use::Store };
-        let tile = TileConfig::choose(caps, &problem);
+        let tile = Scorer::choose(caps, &problem);
         choices.push(("tile", format!("{} dimensions × {} document tokens", tile.rows(), tile.columns())));
         choices.push(("operands", format!("{}×{} as {}", op.h.dtype(), op.w.dtype(), product.dtype())));
     }

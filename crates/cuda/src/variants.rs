@@ -6,7 +6,7 @@ use maxsim_core::{DType, Precision};
 use maxsim_kernels::kernels;
 
 use crate::arch::{Arch, Path};
-use crate::config::{self, Kind, Problem, Scorer, Stored, TileConfig, Use};
+use crate::config::{self, Kind, Problem, Scorer, Stored, Use};
 use crate::device::{Caps, Unit};
 
 /// Shared memory of the smallest device of a path, and its architecture.
@@ -77,7 +77,7 @@ pub fn variants(path: Path) -> Vec<Unit> {
         let stored = Stored::Vectors(stored);
         let problem =
             Problem { product, stored, dim, rows: 128, scaled: false, fast: false, purpose: Use::Store };
-        units.push(TileConfig::choose(&caps, &problem).unit());
+        units.push(Scorer::choose(&caps, &problem).unit());
     }
     let floats = [Kind::F32, Kind::F16, Kind::BF16];
     for kind in [Kind::F32, Kind::F16, Kind::BF16, Kind::E4M3, Kind::I8] {

@@ -31,6 +31,7 @@ struct WarpgroupParams {
 //   kSteps     products of 32 bytes of k in a row
 //   kResident  all of a query tile stays in shared memory; else it comes along with the documents, panel by panel
 //   kStages, kArgmax, kScaled
+//   kStore     projections: products are written to memory, and jobs are rows instead of documents
 template <class C>
 struct WarpgroupLayout {
     static constexpr int kRows = 64 * C::kMT * C::kGroups;
@@ -120,6 +121,7 @@ struct WarpgroupKernel {
         u32 at, end, step;
     };
     MS_FN Jobs jobs() const {
+        if (C::kStore) return {block_index(), p.jobs, grid_size()};
         if (p.job_list || p.tile_count > grid_size()) {
             // Neighbours share a tile of queries: a block gets a run of them.
             u32 each = (p.jobs + grid_size() - 1) / grid_size();
@@ -130,11 +132,17 @@ struct WarpgroupKernel {
         return {block_index(), p.jobs, grid_size() / p.tile_count * p.tile_count};
     }
     MS_FN Job job_at(u32 index) const {
+        if constexpr (C::kStore) {
+            u32 begin = index / p.tile_count * p.chunk_rows;
+            return {index % p.tile_count, begin, min_u32(begin + p.chunk_rows, p.row_end), 0};
+        }
         if (p.job_list || p.tile_count <= grid_size()) return find_job(p, index);
         u32 chunks = p.jobs / p.tile_count;
         return find_job(p, index % chunks * p.tile_count + index / chunks);
     }
+    MS_FN u32 begin_row(const Job& job) const { return C::kStore ? job.document_begin : p.d_offsets[job.document_begin]; }
     MS_FN u32 tiles(const Job& job) const {
+        if constexpr (C::kStore) return (job.document_end - job.document_begin + L::kColumns - 1) / L::kColumns;
         u32 rows = p.d_offsets[job.document_end] - p.d_offsets[job.document_begin];
         return (rows + first_shift(job) + L::kColumns - 1) / L::kColumns;
     }
@@ -176,7 +184,7 @@ struct WarpgroupKernel {
                 tile_at = job.tile;
             }
             if constexpr (!C::kResident) panel_bytes = query_bytes(job.tile);
-            u32 row = p.d_offsets[job.document_begin] - first_shift(job);
+            u32 row = begin_row(job) - first_shift(job);
             for (u32 tile = 0; tile < count; tile++, row += L::kColumns) {
                 for (u32 panel = 0; panel < L::kPanels; panel++) {
                     bool with_factors = C::kScaled && panel + 1 == L::kPanels;
@@ -285,6 +293,29 @@ struct WarpgroupKernel {
         place.next();
     }
 
+    // Writes a tile's products: `scores[row · out_stride + query row]`.
+    MS_FN void store(const Acc (&acc)[C::kMT][64], const Job& job, u32 first_row) const {
+        const Slot slot = p.slots[p.tiles[job.tile]];
+        u32 group = warp_index() / 4, warp = warp_index() % 4, own = lane_index() % 4 * 2;
+#pragma unroll
+        for (u32 m = 0; m < C::kMT; m++)
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                u32 at = (group * C::kMT + m) * 64 + warp * 16 + half * 8 + lane_index() / 4;
+                if (at >= slot.rows) continue;
+                float bias = p.bias ? p.bias[slot.row + at] : 0.0f;
+                float* to = p.scores + slot.row + at - p.q_base;
+#pragma unroll
+                for (u32 n = 0; n < 16; n++)
+#pragma unroll
+                    for (u32 c = 0; c < 2; c++) {
+                        u32 row = first_row + 8 * n + own + c;
+                        if (row < job.document_end)
+                            to[u64(row) * p.out_stride] = static_cast<float>(acc[m][4 * n + 2 * half + c]) + bias;
+                    }
+            }
+    }
+
     // This warp has read stage `i`.
     MS_FN void give_back(u32 i) const {
         if (lane_index() == 0) barrier_arrive(empty(i));
@@ -305,9 +336,9 @@ struct WarpgroupKernel {
             Job job = job_at(index);
             if (job.document_begin >= job.document_end) continue;
             u32 count = tiles(job), j = job.document_begin;
-            i32 first_row = i32(p.d_offsets[j]) - i32(first_shift(job));
+            i32 first_row = i32(begin_row(job)) - i32(first_shift(job));
             u32 low = first_shift(job);
-            u32 end = p.d_offsets[j + 1];
+            u32 end = C::kStore ? job.document_end : p.d_offsets[j + 1];
             if (C::kResident && count > 0 && job.tile != tile_at) {
                 // The tile before this one is done with: every product that read it was waited for.
                 if (tile_at != kNone && lane_index() == 0) barrier_arrive(query_empty());
@@ -363,6 +394,10 @@ struct WarpgroupKernel {
                 u32 last = used[kUsed - 1];
 #pragma unroll
                 for (int i = 0; i < kUsed - (C::kScaled ? 1 : 0); i++) give_back(used[i]);
+                if constexpr (C::kStore) {
+                    store(acc, job, u32(first_row));
+                    continue;
+                }
                 while (j < job.document_end) {
                     u32 high = min_u32(u32(i32(end) - first_row), L::kColumns);
                     take_maximum(acc, best, low, high, first_row, factors(last));
@@ -378,7 +413,7 @@ struct WarpgroupKernel {
                 }
             }
             // Documents without rows behind the last tile, or in a job without tiles.
-            for (; j < job.document_end; j++) finish_document(best, best_place);
+            for (; !C::kStore && j < job.document_end; j++) finish_document(best, best_place);
         }
     }
 
@@ -394,7 +429,7 @@ MS_FN void forward_warpgroup(const WarpgroupParams& params) {
         kernel.multiply_documents();
     } else if (warp == 4 * C::kGroups) {
         if (lane_index() == 0) kernel.produce();
-    } else {
+    } else if constexpr (!C::kStore) {
         kernel.add_documents(warp - 4 * C::kGroups - 1);
     }
 }

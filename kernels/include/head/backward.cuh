@@ -12,23 +12,32 @@ struct CompactParams {
     u32 total, unused;
 };
 
-// One block.
+// One block; every thread looks at kEach rows in a row at once.
 template <class C>
 MS_FN void head_compact(const CompactParams& p) {
+    constexpr u32 kEach = 16;
     u32* sums = reinterpret_cast<u32*>(shared_memory());
-    u32 done = 0, warp = warp_index();
-    for (u32 base = 0; base < p.total; base += C::kThreads) {
-        u32 row = base + thread_index();
-        bool wins = row < p.total && p.ranges[row].begin < p.ranges[row].end;
-        u32 lanes = ballot(wins);
-        if (lane_index() == 0) sums[warp] = count_bits(lanes);
+    u32 done = 0, warp = warp_index(), lane = lane_index();
+    for (u32 base = 0; base < p.total; base += C::kThreads * kEach) {
+        u32 first = base + thread_index() * kEach, wins = 0;
+#pragma unroll
+        for (u32 i = 0; i < kEach; i++) {
+            u32 row = first + i;
+            if (row < p.total && p.ranges[row].begin < p.ranges[row].end) wins |= 1u << i;
+        }
+        u32 own = count_bits(wins), up_to = own;
+        for (u32 step = 1; step < kWarp; step *= 2) {
+            u32 other = shuffle(up_to, lane >= step ? lane - step : lane);
+            if (lane >= step) up_to += other;
+        }
+        if (lane == kWarp - 1) sums[warp] = up_to;
         sync_block();
-        u32 at = done;
+        u32 at = done + up_to - own;
         for (u32 w = 0; w < C::kThreads / kWarp; w++) {
             if (w < warp) at += sums[w];
             done += sums[w];
         }
-        if (wins) p.rows[at + count_bits(lanes & ((1u << lane_index()) - 1))] = row;
+        for (; wins; wins &= wins - 1) p.rows[at++] = first + lowest_bit(wins);
         sync_block();
     }
     if (thread_index() == 0) *p.count = done;
