@@ -98,10 +98,11 @@ def read(directory):
         vectors = (centroids[codes] + weights[buckets]) * np.frombuffer(file["NORM"], "<f2").astype("f4")[:, None]
         offsets = np.frombuffer(file["DOFF"], "<u4")
         # Inverted lists are a function of codes.
-        lists, starts = np.frombuffer(file["LIST"], "<u4"), np.frombuffer(file["LOFF"], "<u4")
+        starts = np.frombuffer(file["LOFF"], "<u4")
         owner = np.repeat(np.arange(n), np.diff(offsets))
         pairs = np.unique(np.stack([codes, owner]), axis=1)
-        assert np.array_equal(np.searchsorted(pairs[0], np.arange(k + 1)), starts) and np.array_equal(pairs[1], lists)
+        lists = [inverted(file["LIST"][starts[c] : starts[c + 1]]) for c in range(k)]
+        assert [[c, d] for c, list in enumerate(lists) for d in list] == pairs.T.tolist()
         if kind == 0:
             ids = np.frombuffer(file["IDSN"], "<u8").tolist()
         else:
@@ -123,6 +124,18 @@ def read(directory):
                 rows[j][name] = values[j]
         for j in np.flatnonzero(~deleted):
             documents[ids[j]] = (vectors[offsets[j] : offsets[j + 1]], rows[j])
+    return documents
+
+
+def inverted(data):
+    """Documents of an inverted list: what is left out before each, in LEB128."""
+    documents, next, gap, shift = [], 0, 0, 0
+    for byte in data:
+        gap |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            documents.append(next + gap)
+            next, gap, shift = next + gap + 1, 0, 0
     return documents
 
 

@@ -293,7 +293,7 @@ impl<'a> Search<'a> {
         let mut found = Bitmap::empty(self.op.index.documents());
         for part in &self.parts {
             for &c in centroids {
-                part.segment.list(c as usize).iter().for_each(|&d| found.insert(part.first + d as usize));
+                part.segment.list(c as usize).for_each(|d| found.insert(part.first + d as usize));
             }
         }
         if let Some(allowed) = &self.allowed {

@@ -2,6 +2,7 @@
 //!
 //! Source: NumPy enhancement proposal 1 and `numpy.lib.format`, versions 1.0, 2.0 and 3.0.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use maxsim_core::{Error, Result};
@@ -100,7 +101,7 @@ pub fn header(element_type: ElementType, shape: &[usize]) -> Result<Vec<u8>> {
 #[derive(Debug)]
 pub struct NpyFile {
     name: String,
-    bytes: file::Bytes,
+    parts: file::Parts,
     /// Where the elements start.
     start: usize,
     element_type: ElementType,
@@ -114,7 +115,7 @@ impl NpyFile {
     /// As [`read_npy`]; `ERR_UNSUPPORTED` for a column-major array of several axes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (name, bytes) = (file::name(path), file::open(path)?);
+        let (name, (bytes, file)) = (file::name(path), file::open_both(path)?);
         let (header, element_type, data) = split(&name, &bytes)?;
         if header.fortran_order && header.shape.len() > 1 {
             return Err(Error::Unsupported {
@@ -123,7 +124,7 @@ impl NpyFile {
             });
         }
         let start = bytes.len() - data.len();
-        Ok(Self { name, start, element_type, shape: header.shape, bytes })
+        Ok(Self { name, start, element_type, shape: header.shape, parts: file::Parts::of(bytes, file) })
     }
 
     /// Extents, outermost first.
@@ -139,7 +140,7 @@ impl NpyFile {
     /// Rows `range` of the first axis.
     ///
     /// # Errors
-    /// `ERR_FORMAT` if there are no such rows, which is what a file says that is shorter than others claim.
+    /// `ERR_FORMAT` if there are no such rows, which is what a file says that is shorter than others claim; `ERR_IO`.
     pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Array> {
         let count = self.shape.first().copied().unwrap_or(0);
         if range.start > range.end || range.end > count {
@@ -149,10 +150,13 @@ impl NpyFile {
         // The whole array was measured when the file was opened, so that this fits.
         let inner = self.shape.get(1..).unwrap_or_default();
         let row: usize = inner.iter().product::<usize>() * self.element_type.size();
-        let bytes = self.bytes.get(self.start + range.start * row..self.start + range.end * row);
-        let bytes = bytes.ok_or_else(|| Error::format(&self.name, "it became shorter"))?;
+        let read = self.parts.read(self.start + range.start * row, range.len() * row);
+        let bytes = read.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => Error::format(&self.name, "it became shorter"),
+            _ => Error::io(&self.name, error),
+        })?;
         let shape = [&[range.len()], inner].concat();
-        Array::new(shape, ArrayData::from_le_bytes(self.element_type, bytes))
+        Array::new(shape, ArrayData::from_le_bytes(self.element_type, &bytes))
     }
 }
 
@@ -425,6 +429,13 @@ mod tests {
         assert_eq!(file.rows(1..3).unwrap(), Array::new(vec![2, 2], vec![3i64, 4, 5, 6]).unwrap());
         assert_eq!(file.rows(3..3).unwrap().shape(), [0, 2]);
         assert!(file.rows(2..4).is_err());
+        let shorter = std::fs::File::options().write(true).open(&path).unwrap();
+        shorter.set_len(std::fs::metadata(&path).unwrap().len() - 1).unwrap();
+        assert!(file.rows(0..2).is_ok());
+        assert_eq!(
+            file.rows(0..3).unwrap_err().to_string(),
+            format!("{}: it became shorter", path.display())
+        );
     }
 
     #[test]

@@ -174,3 +174,14 @@ fn a_search_reads_no_more_than_its_candidates() {
         assert!(open(&bytes[..at], &asked).is_err());
     }
 }
+
+/// Packed indexes whose containers another program wrote, following the documentation of the format.
+#[test]
+fn what_others_write_is_read() {
+    for (name, ids) in [("good_numbers", 3), ("good_texts", 3)] {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/seeds/index");
+        let index = Index::open(format!("{seeds}/{name}.mxi")).unwrap();
+        index.verify().unwrap();
+        assert_eq!(index.len(), ids, "{name}");
+    }
+}

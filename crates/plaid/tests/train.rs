@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use maxsim_core::{Cancel, Engine, ErrorCode, TensorRef};
+use maxsim_core::{Cancel, Engine, ErrorCode, PlaidOptions, TensorRef, Tokens};
 use maxsim_cpu::{CpuBackend, CpuOptions};
-use maxsim_plaid::{IndexCodec, Sample, TrainOptions, train};
+use maxsim_plaid::{Bitmap, IndexCodec, Sample, Searched, TrainOptions, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -156,4 +156,38 @@ fn errors_and_stopping() {
     });
     assert_eq!(result.unwrap_err().code(), ErrorCode::Aborted);
     assert_eq!(told.len(), 1);
+}
+
+/// A search among few documents of many finds what is best there, because it probes more: as much of it as a search among all
+/// finds, where probing as little as among all finds less.
+#[test]
+fn recall_is_kept_in_subsets() {
+    const LEN: usize = 6;
+    const DOCUMENTS: usize = 6000;
+    const QUERIES: usize = 40;
+    let engine = engine(2);
+    let (values, _) = tokens((DOCUMENTS + QUERIES) * LEN, 3000, 1.0);
+    let (documents, queries) = values.split_at(DOCUMENTS * LEN * DIM);
+    let options = TrainOptions { centroids: Some(512), ..TrainOptions::default() };
+    let codec = trained(&engine, documents, &options);
+    let offsets = (0..=DOCUMENTS as u32).map(|i| i * LEN as u32).collect();
+    let segment = codec.segment(offsets, codec.encode(&engine, &tensor(documents)).unwrap()).unwrap();
+    let segments = [&segment];
+    let all = Searched::all(&codec, &segments);
+    let recall = |searched: Searched<'_>| {
+        let found = |exact| {
+            let q = Tokens::padded(queries, &[QUERIES, LEN, DIM]).unwrap();
+            let options =
+                PlaidOptions { exact, n_ivf_probe: 1, n_full_scores: 400, ..PlaidOptions::default() };
+            let found = searched.search(&engine, q, options).unwrap();
+            found.into_iter().map(|hits| hits.into_iter().map(|hit| hit.document).collect::<Vec<_>>())
+        };
+        let common = found(false).zip(found(true)).map(|(f, e)| e.iter().filter(|d| f.contains(d)).count());
+        common.sum::<usize>() as f64 / (10 * QUERIES) as f64
+    };
+    let few = Bitmap::of(DOCUMENTS, (0..DOCUMENTS).step_by(20)).unwrap();
+    let (whole, subset) = (recall(all), recall(Searched { subset: Some(&few), ..all }));
+    let unscaled = recall(Searched { live: Some(&few), ..all });
+    println!("recall {whole}, in a subset {subset}, in as few without more probes {unscaled}");
+    assert!(subset >= whole - 0.02 && unscaled < subset - 0.1, "{whole} {subset} {unscaled}");
 }

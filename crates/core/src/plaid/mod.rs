@@ -5,8 +5,10 @@
 
 mod bitmap;
 mod buffer;
+mod lists;
 mod segment;
 
 pub use bitmap::Bitmap;
 pub use buffer::{Buffer, SharedBytes};
+pub use lists::List;
 pub use segment::{Segment, SegmentParts};

@@ -1,6 +1,7 @@
 //! An immutable set of documents of an index.
 
 use super::Buffer;
+use super::lists::{self, List};
 use crate::dtype::f16;
 use crate::error::{Error, Result};
 use crate::ints::MAX_TOKENS;
@@ -28,10 +29,10 @@ pub struct SegmentParts {
     pub residuals: Buffer<u8>,
     /// `[T]`: `1 / max(‖centroid + weights‖, 1e-6)` of every token.
     pub inv_norms: Buffer<f16>,
-    /// `[K + 1]`: the list of centroid `c` is `list_offsets[c]..list_offsets[c + 1]`.
+    /// `[K + 1]`: the list of centroid `c` is bytes `list_offsets[c]..list_offsets[c + 1]`.
     pub list_offsets: Buffer<u32>,
-    /// Per list the documents with a token in the cell, each once, ascending.
-    pub list_entries: Buffer<u32>,
+    /// Per list the documents with a token in the cell, each once, ascending, as [`List`] has them.
+    pub list_entries: Buffer<u8>,
 }
 
 impl Segment {
@@ -83,23 +84,7 @@ impl Segment {
             return Err(Error::index("codes", at, expected, parts.codes[at].to_string()));
         }
         let documents = parts.offsets.len() - 1;
-        for list in parts.list_offsets.windows(2) {
-            let (first, last) = (list[0] as usize, list[1] as usize);
-            let entries = &parts.list_entries[first..last];
-            if let Some(at) = entries.windows(2).position(|pair| pair[0] >= pair[1]) {
-                let expected = format!("above {}", entries[at]);
-                return Err(Error::index(
-                    "list_entries",
-                    first + at + 1,
-                    expected,
-                    entries[at + 1].to_string(),
-                ));
-            }
-            if let Some(&entry) = entries.last().filter(|&&entry| entry as usize >= documents) {
-                let expected = format!("below {documents} documents");
-                return Err(Error::index("list_entries", last - 1, expected, entry.to_string()));
-            }
-        }
+        lists::check(&parts.list_offsets, &parts.list_entries, documents)?;
         Ok(Self { parts, centroids, residual_bytes })
     }
 
@@ -124,7 +109,7 @@ impl Segment {
             list_entries: Vec::new().into(),
         };
         let checked = Self::new(empty, codec.count(), codec.residual_bytes())?;
-        let (list_offsets, list_entries) = invert(&checked.parts, codec.count());
+        let (list_offsets, list_entries) = lists::invert(&checked.parts, codec.count())?;
         let parts = SegmentParts {
             list_offsets: list_offsets.into(),
             list_entries: list_entries.into(),
@@ -159,9 +144,9 @@ impl Segment {
     }
 
     /// Documents with a token in the cell of `centroid`, ascending. Panics if there is no such centroid.
-    pub fn list(&self, centroid: usize) -> &[u32] {
+    pub fn list(&self, centroid: usize) -> List<'_> {
         let offsets = &self.parts.list_offsets;
-        &self.parts.list_entries[offsets[centroid] as usize..offsets[centroid + 1] as usize]
+        List::new(&self.parts.list_entries[offsets[centroid] as usize..offsets[centroid + 1] as usize])
     }
 
     /// Whether it was made for a codec of this size.
@@ -180,36 +165,8 @@ impl Segment {
     /// Bytes of all arrays, those of residuals that are elsewhere included.
     pub fn bytes(&self) -> usize {
         let parts = &self.parts;
-        let words =
-            parts.offsets.len() + parts.codes.len() + parts.list_offsets.len() + parts.list_entries.len();
-        4 * words + self.tokens() * self.residual_bytes + 2 * parts.inv_norms.len()
+        let words = parts.offsets.len() + parts.codes.len() + parts.list_offsets.len();
+        let residuals = self.tokens() * self.residual_bytes;
+        4 * words + parts.list_entries.len() + residuals + 2 * parts.inv_norms.len()
     }
-}
-
-/// Inverted lists of checked parts.
-fn invert(parts: &SegmentParts, centroids: usize) -> (Vec<u32>, Vec<u32>) {
-    // The last document that was counted in each cell, plus one: a document counts once.
-    let mut seen = vec![0u32; centroids];
-    let mut offsets = vec![0u32; centroids + 1];
-    let each = |seen: &mut [u32], found: &mut dyn FnMut(usize, u32)| {
-        for (document, rows) in (0u32..).zip(parts.offsets.windows(2)) {
-            for &code in &parts.codes[rows[0] as usize..rows[1] as usize] {
-                if std::mem::replace(&mut seen[code as usize], document + 1) != document + 1 {
-                    found(code as usize, document);
-                }
-            }
-        }
-    };
-    each(&mut seen, &mut |code, _| offsets[code + 1] += 1);
-    for c in 0..centroids {
-        offsets[c + 1] += offsets[c];
-    }
-    let mut entries = vec![0u32; offsets[centroids] as usize];
-    let mut next = offsets.clone();
-    seen.fill(0);
-    each(&mut seen, &mut |code, document| {
-        entries[next[code] as usize] = document;
-        next[code] += 1;
-    });
-    (offsets, entries)
 }

@@ -228,7 +228,7 @@ impl Directory {
         for segment in self.segments(1 << 24) {
             let segment = segment?;
             for (c, list) in lists.iter_mut().enumerate() {
-                list.extend(segment.list(c).iter().map(|&document| verdict.documents as u32 + document));
+                list.extend(segment.list(c).map(|document| verdict.documents as u32 + document));
             }
             verdict.documents += segment.documents();
             verdict.tokens += segment.tokens();

@@ -216,7 +216,7 @@ impl Writer<'_> {
         let list = |c: usize| {
             let all = self.segments.iter().zip(&numbers);
             all.flat_map(move |(segment, numbers)| {
-                segment.list(c).iter().filter_map(|&document| numbers[document as usize])
+                segment.list(c).filter_map(|document| numbers[document as usize])
             })
         };
         let lengths: Vec<i32> = (0..self.codec.count()).map(|c| list(c).count() as i32).collect();
