@@ -46,8 +46,8 @@ try {
   writeFileSync(rows, meanings.map((meaning) => `${JSON.stringify(meaning)}\n`).join(""));
   // Two bits a dimension, and a quarter of the usual centroids: what is read at once stays small.
   const centroids = 2 ** Math.floor(Math.log2(4 * Math.sqrt(14 * meanings.length)));
-  maxsim("index", "build", index, "--text", texts, "--metadata", rows, "--nbits", "2", "--centroids", String(centroids));
-  maxsim("index", "pack", index, file);
+  maxsim("index", "build", index, "--text", texts, "--metadata", rows, "--nbits", "2", "--centroids", String(centroids), "--backend", "cpu");
+  maxsim("index", "pack", index, file, "--backend", "cpu");
   const { size: bytes } = statSync(file);
   writeFileSync(at("../public/meanings.json"), `${JSON.stringify({ documents: meanings.length, bytes, centroids })}\n`);
 } finally {

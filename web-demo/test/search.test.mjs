@@ -51,7 +51,7 @@ describe("search", { skip: missing }, () => {
     const best = await map.locator("td.best").evaluateAll((cells) => cells.map((cell) => parseFloat(cell.firstChild.textContent)));
     const score = Number((await first.locator(".number").textContent()).replace("Score ", ""));
     assert.ok(Math.abs(best.reduce((sum, value) => sum + value, 0) - score) < 0.05, `${best} and ${score}`);
-    await picture(at.page, "heat-map");
+    await picture(first, "heat-map");
     await first.getByRole("button", { name: /heat map/ }).click();
     await map.waitFor({ state: "detached" });
   });

@@ -63,12 +63,12 @@ export async function idle(page) {
 
 export const notices = (page) => page.locator(".notice p").allTextContents();
 
-/** A picture for the documents, where `MAXSIM_SCREENSHOTS` says. */
-export async function picture(page, name) {
+/** A picture of a page or a part of it for the documents, where `MAXSIM_SCREENSHOTS` says. */
+export async function picture(part, name) {
   const folder = process.env.MAXSIM_SCREENSHOTS;
   if (!folder) return;
   mkdirSync(folder, { recursive: true });
-  await page.screenshot({ path: join(folder, `demo-${name}.png`) });
+  await part.screenshot({ path: join(folder, `demo-${name}.png`) });
 }
 
 export const NOTES = `Harbour diary
