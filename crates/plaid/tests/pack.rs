@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use common::{add, codec, contents, engine};
-use maxsim_core::{BoxFuture, Error, ErrorCode, PlaidOptions, Precision, Result, Tokens};
+use maxsim_core::oracle::plaid_search;
+use maxsim_core::plaid::Segment;
+use maxsim_core::{BoxFuture, Error, ErrorCode, Hit, PlaidOptions, PlaidSearch, Precision, Result, Tokens};
 use maxsim_plaid::store::{MemorySource, MemoryStorage, PackStorage, Source, Verify, fetch, pack, shared};
 use maxsim_plaid::{CreateOptions, DocumentId, Filter, Index, IndexWriter, RemoteIndex, Selection};
 
@@ -98,6 +100,31 @@ fn damage_on_the_way_is_noticed() {
     let mut stop = |_, _| Err(Error::Aborted);
     let stopped = fetch(MemorySource::new("pack", shared(&bytes)), &mut stop);
     assert_eq!(pollster::block_on(stopped).err().unwrap().code(), ErrorCode::Aborted);
+}
+
+#[test]
+fn candidates_are_the_oracles() {
+    let (index, _) = packed();
+    let query: Vec<f32> = (40..47).flat_map(common::vectors).take(3 * common::DIM).collect();
+    let q = Tokens::padded(&query, &[1, 3, common::DIM]).unwrap();
+    let segments: Vec<&Segment> = index.segments().collect();
+    let candidates = |options| {
+        let options = PlaidOptions { candidates_only: true, ..options };
+        let mut op = PlaidSearch::new(q.clone(), index.codec().as_codec(), segments.clone(), options);
+        op.live = Some(index.live());
+        let numbers = |hits: Vec<Vec<Hit>>| hits[0].iter().map(|hit| hit.document).collect::<Vec<_>>();
+        (numbers(engine().plaid_search(op.clone()).unwrap()), numbers(plaid_search(&op)))
+    };
+    let all = PlaidOptions { n_ivf_probe: 2, n_full_scores: 4 * index.len() - 4, ..PlaidOptions::default() };
+    let (found, expected) = candidates(all);
+    assert_eq!(found, expected);
+    assert!(2000 < found.len() && found.len() < index.len() - 2000, "{} of {}", found.len(), index.len());
+    // What is cut is decided by scores that are rounded to a byte.
+    let (found, expected) = candidates(PlaidOptions { n_full_scores: 4000, ..all });
+    let common = found.iter().filter(|document| expected.contains(document)).count();
+    assert!(found.is_sorted() && found.len() == 1000 && common > 900, "{common} in common");
+    let (found, expected) = candidates(PlaidOptions { exact: true, ..all });
+    assert!(found == expected && found.len() == index.len());
 }
 
 #[test]
