@@ -1,7 +1,8 @@
 //! Gradients of every scoring form against the float64 oracle, and what they promise whatever the device.
 
 use maxsim::{
-    Argmax, Backward, BackwardMethod, DType, DataBuf, Forward, Gradients, Options, Tensor, Tokens, oracle,
+    Argmax, Backward, BackwardMethod, CorpusOptions, DType, DataBuf, Forward, Gradients, Options, Tensor,
+    Tokens, oracle,
 };
 use maxsim_testkit::cases::forward::{Case, Family, Params, cases};
 use maxsim_testkit::cases::{Random, Values};
@@ -221,5 +222,11 @@ fn bad_input_is_refused() {
         let scaled = Tokens::padded(&int8, &[2, 3, 4]).expect("shape");
         quantized.q = scaled.with_scales(maxsim::Scales::PerTensor(1.0)).expect("scales");
         assert_eq!(refusal(Backward::new(quantized, &[1.0; 6])), ("ERR_DTYPE", "Q".into()));
+        let tokens = Tokens::padded(&d, &[3, 5, 4]).expect("shape");
+        let corpus = engine.corpus(tokens, CorpusOptions::default()).expect("a corpus");
+        let kept = Forward { d: corpus.documents(), ..op() };
+        let error = engine.backward(Backward::new(kept, &[1.0; 6])).expect_err("documents of a corpus");
+        assert_eq!(error.code().as_str(), "ERR_UNSUPPORTED");
+        assert!(error.to_string().contains("corpus") && error.to_string().contains("vectors"), "{error}");
     }
 }

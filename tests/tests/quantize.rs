@@ -2,8 +2,8 @@
 
 use maxsim::{
     Codec, DataBuf, E4M3, Element, Engine, Error, Forward, Options, Quantized, Residual, ResidualCodes,
-    ResidualLayout, Result, ScaleMode, Tensor, TensorRef, Tokens, bf16, decode_residual, dequantize, f16,
-    pack_residuals, quantize_fp8, quantize_int8,
+    ResidualLayout, Result, ScaleMode, Scales, Tensor, TensorRef, Tokens, bf16, decode_residual, dequantize,
+    f16, pack_residuals, quantize_fp8, quantize_int8,
 };
 use maxsim_testkit::cases::Random;
 use maxsim_tests::{cpu_devices as devices, score};
@@ -285,6 +285,18 @@ fn what_has_no_vectors_is_refused() {
             assert_eq!(refused(TensorRef::new(&[E4M3(8)], &[1, 1]).unwrap()), dtype, "{name}");
         }
     }
+}
+
+#[test]
+fn scales_that_no_quantiser_makes_are_refused() {
+    let x = [1i8; 8];
+    let x = TensorRef::new(&x, &[2, 4]).unwrap();
+    for bad in [f32::NAN, f32::INFINITY, -1.0, 0.0] {
+        let scales = ("ERR_VALUE", "scales".to_owned());
+        assert_eq!(refusal(dequantize(&x, Scales::PerTensor(bad))), scales, "{bad}");
+        assert_eq!(refusal(dequantize(&x, Scales::PerToken(&[1.0, bad]))), scales, "{bad}");
+    }
+    assert_eq!(refusal(dequantize(&x, Scales::PerToken(&[1.0]))), ("ERR_SHAPE", "scales".to_owned()));
 }
 
 /// Vectors of norm 1.

@@ -191,6 +191,8 @@ export const quantizers = [
         [bytes, "ERR_DTYPE", "x.scales"],
         [{ ...bytes, scales: [1, 2] }, "ERR_SHAPE", "x.scales"],
         [{ ...bytes, scales: "1" }, "ERR_DTYPE", "x.scales"],
+        [{ ...bytes, scales: -1 }, "ERR_VALUE", "x.scales"],
+        [{ ...bytes, scales: [1, 1, NaN, 1, 1, 1] }, "ERR_VALUE", "x.scales"],
         [{ ...X, scales: 1 }, "ERR_DTYPE", "x"],
       ]) {
         await rejects(api, api.dequantize(x), code, argument);

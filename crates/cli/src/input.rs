@@ -13,7 +13,7 @@ use crate::exit::Usage;
 use crate::model::ModelArgs;
 use crate::operand::{Layout, Operand, OwnedDocuments, OwnedResidual, OwnedScales, ResidualDocuments};
 use crate::output;
-use crate::setup::{self, Storage};
+use crate::setup::{self, Global, Storage};
 
 /// Where queries and documents come from.
 #[derive(Debug, Args)]
@@ -175,14 +175,14 @@ pub(crate) fn token_texts(text: &str, pieces: &Pieces) -> Vec<String> {
 
 impl InputArgs {
     /// Reads and encodes.
-    pub(crate) fn read(&self) -> anyhow::Result<Input> {
+    pub(crate) fn read(&self, global: &Global) -> anyhow::Result<Input> {
         let residual = self.residual()?;
         let encoders = match (&self.queries, &self.text) {
             (Some(_), None) if self.model.is_given() => {
                 return Err(Usage::new("--model encodes text, and neither queries nor documents are").into());
             }
             (Some(_), None) => None,
-            _ => Some(self.model.load(self.max_tokens)?),
+            _ => Some(self.model.load(global, self.max_tokens)?),
         };
         let (mut queries, query_pieces) = match (&self.queries, &encoders) {
             (None, Some(encoders)) => {

@@ -56,6 +56,12 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// CPU threads, if there are to be fewer than cores.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        // What cannot be read is an error once an engine is made.
+        self.threads.or_else(|| std::env::var("MAXSIM_THREADS").ok()?.parse().ok().filter(|&n| n > 0))
+    }
+
     /// The engine these options and the environment ask for.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
         self.engine_from(EngineBuilder::new())

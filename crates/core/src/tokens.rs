@@ -24,6 +24,31 @@ impl Scales<'_> {
             Self::PerToken(s) => s[row],
         }
     }
+
+    /// Refuses a scale among those of `rows` that is not finite and positive: it would flip the order of similarities.
+    ///
+    /// # Errors
+    /// `ERR_VALUE` that says where.
+    pub(crate) fn check(&self, rows: impl IntoIterator<Item = usize>) -> Result<()> {
+        let bad = |s: f32| !(s.is_finite() && s > 0.0);
+        let offender = match self {
+            Self::PerTensor(s) => bad(*s).then_some((0, *s)),
+            Self::PerToken(s) => rows.into_iter().find(|&row| bad(s[row])).map(|row| (row, s[row])),
+        };
+        match offender {
+            None => Ok(()),
+            Some((at, scale)) => {
+                // Without the number itself: code that prints floats is large where modules are small.
+                let what = match scale {
+                    _ if scale == 0.0 => "0",
+                    _ if scale.is_nan() => "NaN",
+                    _ if scale < 0.0 => "a negative number",
+                    _ => "infinity",
+                };
+                Err(Error::value("scales", "finite positive numbers", format!("{what} at {at}")))
+            }
+        }
+    }
 }
 
 /// A borrowed batch of token sequences `[.., L, d]` (padded) or `[T, d]` with offsets (packed).
@@ -137,30 +162,17 @@ impl<'a> Tokens<'a> {
         if !self.dtype().is_quantized() {
             return Err(Error::dtype("scales", "fp8 or int8 data", self.dtype().name()));
         }
-        let bad = |s: f32| !(s.is_finite() && s > 0.0);
-        // A scale behind a length is neither read nor validated; one that is read must not flip the order of similarities.
-        let offender = match scales {
-            Scales::PerTensor(s) => bad(s).then_some((0, s)),
-            Scales::PerToken(s) if s.len() == self.slots() => {
-                self.sequences.kept_rows().find(|&row| bad(s[row])).map(|row| (row, s[row]))
-            }
-            Scales::PerToken(s) => {
-                return Err(Error::shape(
-                    "scales",
-                    format!("1 or {} entries (shape {:?})", self.slots(), self.sequences.shape()),
-                    format!("{} entries", s.len()),
-                ));
-            }
-        };
-        if let Some((position, scale)) = offender {
-            let what = match scale {
-                _ if scale == 0.0 => "0",
-                _ if scale.is_nan() => "NaN",
-                _ if scale < 0.0 => "a negative number",
-                _ => "infinity",
-            };
-            return Err(Error::value("scales", "finite positive numbers", format!("{what} at {position}")));
+        if let Scales::PerToken(s) = scales
+            && s.len() != self.slots()
+        {
+            return Err(Error::shape(
+                "scales",
+                format!("1 or {} entries (shape {:?})", self.slots(), self.sequences.shape()),
+                format!("{} entries", s.len()),
+            ));
         }
+        // A scale behind a length is neither read nor validated.
+        scales.check(self.sequences.kept_rows())?;
         self.scales = Some(scales);
         Ok(self)
     }

@@ -47,6 +47,12 @@ pub trait Encoder: Send + Sync {
     /// the same fingerprint make the same vectors of the same text.
     fn fingerprint(&self) -> u64;
 
+    /// Identity of the model alone, without the lengths that texts are cut to: vectors of encoders that agree in it can be
+    /// compared, so that it says whether a query may meet an index.
+    fn model_fingerprint(&self) -> u64 {
+        self.fingerprint()
+    }
+
     /// Queries, in their order.
     ///
     /// # Errors

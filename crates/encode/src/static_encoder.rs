@@ -156,6 +156,12 @@ impl Encoder for StaticEncoder {
         hash.finish()
     }
 
+    fn model_fingerprint(&self) -> u64 {
+        let mut hash = Fingerprint::new(0);
+        hash.add(self.model.bytes());
+        hash.finish()
+    }
+
     fn encode_queries(&self, texts: &[&str]) -> Result<Vec<Encoded>> {
         Ok(texts.iter().map(|text| self.encode_query(text)).collect())
     }

@@ -194,7 +194,7 @@ fn batches_hold_what_single_texts_do() {
 
 #[test]
 fn lengths_can_be_chosen() {
-    let options = ColbertOptions { query_length: Some(5), document_length: Some(7) };
+    let options = ColbertOptions { query_length: Some(5), document_length: Some(7), ..Default::default() };
     let encoder = ColbertEncoder::from_folder(models().join("bert"), &options).unwrap();
     assert_eq!((encoder.query_length(), encoder.document_length()), (5, 7));
     assert_eq!(encoder.encode_queries(&["a ship below water"]).unwrap()[0].tokens.len(), 5);
@@ -204,7 +204,7 @@ fn lengths_can_be_chosen() {
         (Some(0), None, "query_length"),
         (None, Some(41), "document_length"),
     ] {
-        let options = ColbertOptions { query_length, document_length };
+        let options = ColbertOptions { query_length, document_length, ..Default::default() };
         let error = ColbertEncoder::from_folder(models().join("bert"), &options).unwrap_err();
         assert!(matches!(error, Error::Value { .. }) && error.argument() == Some(argument), "{error}");
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use maxsim_core::{Engine, Error, Result, TensorRef, Tokens, TokensBuf};
 
+use crate::encoder::EncoderRecord;
 use crate::ids::{DocumentId, IdKind};
 use crate::index::Index;
 use crate::metadata::Row;
@@ -53,6 +54,8 @@ pub struct BuildOptions {
     pub train: TrainOptions,
     /// Bytes of codes, residuals and norms at which a segment is full.
     pub segment_bytes: usize,
+    /// What made vectors of the documents' texts: the index remembers it. `None` where that is not known.
+    pub encoder: Option<EncoderRecord>,
     /// What tells this source from others, such as names and times of files. A build that was not finished is gone on with if
     /// this and the options are the same; otherwise it is begun anew.
     pub source: String,
@@ -66,6 +69,7 @@ impl Default for BuildOptions {
             replace: false,
             train,
             segment_bytes: SEGMENT_BYTES,
+            encoder: None,
             source: String::new(),
         }
     }
@@ -82,6 +86,9 @@ impl BuildOptions {
         record.size(points_per_centroid);
         record.u64(seed);
         record.text(&self.source);
+        if let Some(encoder) = &self.encoder {
+            encoder.write(&mut record);
+        }
         crc32c::crc32c(&record.finish())
     }
 
@@ -162,7 +169,7 @@ impl Builder {
             Some((manifest, state)) => {
                 let tokens = manifest.segments.iter().map(|s| s.tokens as u64).sum();
                 let index = Index::from_manifest(storage.clone(), Verify::Structure, manifest, None)?;
-                let writer = IndexWriter::over(engine, guard, &index, BUILDING);
+                let writer = IndexWriter::over(Some(engine), guard, &index, BUILDING);
                 let writer = Box::new(writer.with_segment_bytes(options.segment_bytes));
                 Phase::Encoding { writer, done: state.done, tokens, state }
             }
@@ -254,6 +261,7 @@ impl Builder {
         let create = CreateOptions { ids: self.options.ids, replace: self.options.replace };
         let writer = IndexWriter::begin(&self.engine, self.storage.clone(), guard, codec, create, BUILDING)?;
         let mut writer = Box::new(writer.with_segment_bytes(self.options.segment_bytes));
+        writer.set_encoder(self.options.encoder.clone());
         writer.checkpoint(state.clone())?;
         self.phase = Phase::Encoding { writer, state, done: 0, tokens: 0 };
         Ok(())

@@ -7,6 +7,7 @@ use maxsim_core::plaid::{Bitmap, Segment};
 use maxsim_core::{Engine, Error, PlaidOptions, ResidentIndex, Result, Tokens};
 
 use crate::codec::IndexCodec;
+use crate::encoder::EncoderRecord;
 use crate::ids::{DocumentId, IdKind};
 use crate::metadata::{ColumnType, Filter, Row};
 use crate::search::Searched;
@@ -81,6 +82,8 @@ pub struct IndexInfo {
     pub ids: IdKind,
     /// Names and types of metadata columns.
     pub columns: Vec<(String, ColumnType)>,
+    /// What encoded the documents' texts, if whoever built the index said so.
+    pub encoder: Option<EncoderRecord>,
     /// Number of segments.
     pub segments: usize,
     /// Bytes of the arrays that a search reads, without those of centroids.
@@ -244,6 +247,11 @@ impl Index {
         self.inner.manifest.generation
     }
 
+    /// What encoded the documents' texts, if whoever built the index said so.
+    pub fn encoder(&self) -> Option<&EncoderRecord> {
+        self.inner.manifest.encoder.as_ref()
+    }
+
     /// Facts.
     pub fn info(&self) -> IndexInfo {
         let manifest = &self.inner.manifest;
@@ -258,6 +266,7 @@ impl Index {
             centroids: self.codec().count(),
             ids: manifest.ids,
             columns: manifest.schema.columns().to_vec(),
+            encoder: manifest.encoder.clone(),
             segments: manifest.segments.len(),
             search_bytes: self.segments().map(Segment::bytes).sum(),
             file_bytes: files.sum::<u64>()

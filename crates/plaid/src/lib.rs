@@ -8,6 +8,7 @@
 //! - [`Index`], [`IndexWriter`]: an index that is kept: opened, searched, added to, deleted from, compacted.
 //! - [`RemoteIndex`]: an index of which is read only what searches need.
 //! - [`store`]: where an index is kept: a directory, memory, one file.
+//! - [`EncoderRecord`]: what made the vectors of its texts.
 //! - [`Filter`]: expressions over documents' metadata.
 //! - [`Segment`], [`Bitmap`]: immutable documents, and sets of them.
 //!
@@ -20,6 +21,7 @@
 
 mod build;
 mod codec;
+mod encoder;
 #[cfg(feature = "exchange")]
 pub mod exchange;
 mod ids;
@@ -33,6 +35,7 @@ mod writer;
 
 pub use build::{Batch, BuildOptions, Builder, DocumentSource, Progress, build};
 pub use codec::{Centroids, CodecParts, Encoded, IndexCodec};
+pub use encoder::EncoderRecord;
 pub use ids::{DocumentId, IdKind};
 pub use index::{Index, IndexInfo, SearchHit, Selection};
 pub use maxsim_core::plaid::{Bitmap, Buffer, Segment, SegmentParts, SharedBytes};

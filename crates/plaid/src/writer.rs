@@ -7,6 +7,7 @@ use maxsim_core::plaid::Bitmap;
 use maxsim_core::{Engine, Error, Result, TensorRef, Tokens};
 
 use crate::codec::{Encoded, IndexCodec};
+use crate::encoder::EncoderRecord;
 use crate::ids::{self, DocumentId, IdKind, IdTable};
 use crate::index::{Index, read_current};
 use crate::metadata::{ColumnsBuilder, Row, Schema};
@@ -29,7 +30,8 @@ const TOKEN_BYTES: usize = 6;
 ///
 /// The writer holds a lock that dies with its process; readers take none.
 pub struct IndexWriter {
-    engine: Engine,
+    /// What encodes; deleting and compacting do without.
+    engine: Option<Engine>,
     storage: Arc<dyn Storage>,
     _guard: Guard,
     /// [`CURRENT`], or [`BUILDING`] while an index is being built.
@@ -76,12 +78,16 @@ impl Default for CreateOptions {
 }
 
 impl IndexWriter {
-    /// Opens the index in a directory for writing.
+    /// Opens the index in a directory for writing. Only adding documents needs an engine: `None` will do for deleting and
+    /// compacting.
     ///
     /// # Errors
     /// `ERR_LOCKED` if another writer has it, `ERR_IO` if the directory cannot be written to, and as [`Index::open`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn open(engine: &Engine, path: impl Into<std::path::PathBuf>) -> Result<Self> {
+    pub fn open<'e>(
+        engine: impl Into<Option<&'e Engine>>,
+        path: impl Into<std::path::PathBuf>,
+    ) -> Result<Self> {
         Self::open_in(engine, crate::store::DirectoryStorage::new(path))
     }
 
@@ -89,13 +95,16 @@ impl IndexWriter {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_in(engine: &Engine, storage: impl Storage + 'static) -> Result<Self> {
+    pub fn open_in<'e>(
+        engine: impl Into<Option<&'e Engine>>,
+        storage: impl Storage + 'static,
+    ) -> Result<Self> {
         let storage: Arc<dyn Storage> = Arc::new(storage);
         // Before the lock, which would make the directory of an index that there is not.
         read_current(&*storage)?;
         let guard = lock(&*storage)?;
         let index = Index::load(storage, Verify::default(), None)?;
-        let writer = Self::over(engine, guard, &index, CURRENT);
+        let writer = Self::over(engine.into(), guard, &index, CURRENT);
         writer.collect_garbage();
         Ok(writer)
     }
@@ -136,15 +145,16 @@ impl IndexWriter {
             codec: file,
             segments: Vec::new(),
             schema: Schema::default(),
+            encoder: None,
             build: None,
         };
         let index = Index::new(storage, Verify::default(), manifest, Arc::new(codec), Vec::new());
-        Ok(Self { published: false, ..Self::over(engine, guard, &index, name) })
+        Ok(Self { published: false, ..Self::over(Some(engine), guard, &index, name) })
     }
 
-    pub(crate) fn over(engine: &Engine, guard: Guard, index: &Index, name: &'static str) -> Self {
+    pub(crate) fn over(engine: Option<&Engine>, guard: Guard, index: &Index, name: &'static str) -> Self {
         Self {
-            engine: engine.clone(),
+            engine: engine.cloned(),
             storage: index.storage().clone(),
             _guard: guard,
             name,
@@ -167,7 +177,17 @@ impl IndexWriter {
 
     /// Encodes with another engine from now on, for instance with one that is stopped by another `Cancel`.
     pub fn set_engine(&mut self, engine: &Engine) {
-        self.engine = engine.clone();
+        self.engine = Some(engine.clone());
+    }
+
+    /// What encodes the documents' texts, as the index remembers it from the next commit on.
+    pub fn set_encoder(&mut self, encoder: Option<EncoderRecord>) {
+        self.next.encoder = encoder;
+    }
+
+    /// What encoded the documents' texts, if whoever built the index said so.
+    pub fn encoder(&self) -> Option<&EncoderRecord> {
+        self.next.encoder.as_ref()
     }
 
     /// What the last commit left.
@@ -317,13 +337,17 @@ impl IndexWriter {
     fn encode(&self, documents: &Tokens<'_>) -> Result<Encoded> {
         let dim = self.codec.dim();
         let rows: Vec<usize> = documents.sequences().kept_rows().collect();
+        let engine = self.engine.as_ref().ok_or_else(|| Error::Unsupported {
+            what: "adding documents by a writer without an engine".into(),
+            hint: "give it one with set_engine".into(),
+        })?;
         let mut encoded = Encoded::default();
         for rows in rows.chunks(ENCODE_TOKENS) {
             let mut values = Vec::with_capacity(rows.len() * dim);
             for &row in rows {
                 values.extend(documents.vector(row));
             }
-            let part = self.codec.encode(&self.engine, &TensorRef::new(&values, &[rows.len(), dim])?)?;
+            let part = self.codec.encode(engine, &TensorRef::new(&values, &[rows.len(), dim])?)?;
             encoded.codes.extend(part.codes);
             encoded.residuals.extend(part.residuals);
             encoded.inv_norms.extend(part.inv_norms);
@@ -583,7 +607,7 @@ impl IndexWriter {
         let saved = (self.next.segments.clone(), self.stored.clone());
         let old: Vec<_> = self.next.segments.drain(first..).zip(self.stored.drain(first..)).collect();
         let result = old.into_iter().try_for_each(|(reference, _)| {
-            self.engine.cancel().check()?;
+            self.engine.as_ref().map_or(Ok(()), |engine| engine.cancel().check())?;
             // Read again and compared with all checksums: a damaged residual must not get a new, valid one.
             let old = read_segment(&*self.storage, &reference, &self.codec, self.next.ids, Verify::All)?;
             self.copy(&old, reference.deleted.as_ref())

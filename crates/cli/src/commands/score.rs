@@ -63,7 +63,7 @@ struct Dtypes {
 /// Runs `maxsim score`.
 pub(crate) fn run(global: &Global, args: &ScoreArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine()?;
-    let input = args.input.read()?;
+    let input = args.input.read(global)?;
     let normalize = args.scoring.normalize(false, &input);
     let (q, d) = (input.queries.operand.tokens()?, input.documents.operand.documents()?);
     let options = Options {

@@ -87,7 +87,7 @@ struct Hit<'a> {
 /// Runs `maxsim search`.
 pub(crate) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome> {
     let engine = global.engine()?;
-    let input = args.input.read()?;
+    let input = args.input.read(global)?;
     // Named last, the default would only be noise: `--smallest` decides.
     let largest = args.largest || !args.smallest;
     let normalize = args.scoring.normalize(true, &input);

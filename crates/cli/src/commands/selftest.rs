@@ -14,7 +14,8 @@ use crate::setup::Global;
 /// Check results against a file of stored cases
 ///
 /// Prints a line per operator, failures by name with their worst error, and at the end `N passed, N failed` (and
-/// `, N skipped` if there are any). Exit code 0 only without failures.
+/// `, N skipped` if there are any). Exit code 0 only without failures,
+/// and 1 too if every case was skipped: nothing was compared.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -66,5 +67,10 @@ pub(crate) fn run(global: &Global, args: &SelftestArgs) -> anyhow::Result<Outcom
     }
     writeln!(out, "{}", report.last_line())?;
     out.flush()?;
-    Ok(if report.failed() == 0 { Outcome::Success } else { Outcome::CheckFailed })
+    let nothing = report.skipped() > 0 && report.passed() + report.failed() == 0;
+    if nothing {
+        // A stderr that is closed must not panic.
+        let _ = writeln!(std::io::stderr(), "nothing was compared: every case was skipped");
+    }
+    Ok(if report.failed() == 0 && !nothing { Outcome::Success } else { Outcome::CheckFailed })
 }

@@ -8,7 +8,7 @@ use crate::{Files, fails};
 use crate::{json, stdout};
 
 /// A model with random weights; the tests of its crate hold its vectors to their reference.
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../encode/tests/models/bert");
+pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../encode/tests/models/bert");
 
 const LINES: &str = "a vessel, that sails\nthe surface of water\n\nship ship ship\n";
 

@@ -61,6 +61,15 @@ fn skips_are_counted_only_where_there_are_any() {
 }
 
 #[test]
+fn a_run_that_compared_nothing_is_no_success() {
+    let files = Files::new();
+    let unknown = cases(&files, &[("a", "an operator of the future", 3.0, 0)]);
+    let (code, _, last) = run(&unknown, &[]);
+    assert_eq!((code, last.as_str()), (Some(1), "0 passed, 0 failed, 1 skipped"));
+    fails(["selftest", "--cases", &unknown], 1, "nothing was compared: every case was skipped");
+}
+
+#[test]
 fn ops_and_checks_choose_what_is_compared() {
     let files = Files::new();
     let wrong_winner = cases(&files, &[("a", "dense", 3.0, 1)]);

@@ -58,7 +58,7 @@ impl<'a> Backward<'a> {
     ///
     /// # Errors
     /// As [`Forward::validate`]; `ERR_SHAPE` for a gradient or winners of another size, `ERR_INDEX` for a winner beyond
-    /// its document, `ERR_DTYPE` for quantised operands, which have no gradient.
+    /// its document, `ERR_DTYPE` for quantised operands, which have no gradient, `ERR_UNSUPPORTED` for documents of a corpus.
     pub fn validate(&self) -> Result<()> {
         self.forward.validate()?;
         if self.forward.q.dtype().is_quantized() {
@@ -69,6 +69,13 @@ impl<'a> Backward<'a> {
             Documents::Residual(_) if !self.wants_d => {}
             Documents::Residual(_) => {
                 return Err(Error::value("wants_d", "false for residual documents", "true"));
+            }
+            Documents::Resident(_) => {
+                return Err(Error::Unsupported {
+                    what: "the gradient of scores of a corpus".into(),
+                    hint: "a corpus is kept to be searched; pass the documents' token vectors themselves"
+                        .into(),
+                });
             }
             other => return Err(differentiable("D", other.dtype())),
         }

@@ -108,7 +108,8 @@ fn vectors(x: &TensorRef<'_>) -> Result<(usize, Vec<f32>)> {
 /// `dequantize_fp8`, `dequantize_int8`: stored value × scale, in f32.
 ///
 /// # Errors
-/// `ERR_DTYPE` for unquantised input, `ERR_SHAPE` for another number of scales.
+/// `ERR_DTYPE` for unquantised input, `ERR_SHAPE` for another number of scales, `ERR_VALUE` for a scale that is not finite and
+/// positive.
 pub fn dequantize(x: &TensorRef<'_>, scales: Scales<'_>) -> Result<Tensor> {
     if !x.dtype().is_quantized() {
         return Err(Error::dtype("x", "fp8 or int8", x.dtype().name()));
@@ -123,6 +124,7 @@ pub fn dequantize(x: &TensorRef<'_>, scales: Scales<'_>) -> Result<Tensor> {
     {
         return Err(Error::shape("scales", format!("1 or {tokens} entries"), format!("{} entries", s.len())));
     }
+    scales.check(0..tokens)?;
     let values = x.data().to_f32().into_iter().enumerate().map(|(i, v)| v * scales.get(i / dim)).collect();
     Tensor::new(DataBuf::F32(values), x.shape().to_vec())
 }

@@ -37,6 +37,8 @@ pub struct ColbertOptions {
     /// Tokens of a document at most, those that the model adds included; what a text has beyond is ignored. `None`: what
     /// the model says.
     pub document_length: Option<usize>,
+    /// Threads that compute vectors. `None`: as many as there are cores, or as `RAYON_NUM_THREADS` says.
+    pub threads: Option<usize>,
 }
 
 /// Text to token vectors by a ColBERT model: a BERT or ModernBERT transformer and a projection, computed in f32 on the CPU.
@@ -58,10 +60,13 @@ pub struct ColbertEncoder {
     name: String,
     dim: usize,
     fingerprint: u64,
+    model_fingerprint: u64,
     text: Text,
     backbone: Backbone,
     projections: Vec<Projection>,
     settings: Settings,
+    /// Where vectors are computed, if the number of threads was chosen.
+    pool: Option<rayon::ThreadPool>,
 }
 
 impl ColbertEncoder {
@@ -133,9 +138,14 @@ impl ColbertEncoder {
             }
             dim = projection.to;
         }
+        let mut model = fingerprint.clone();
         fingerprint.add(format!("{settings:?}").as_bytes());
+        let pool = options.threads.map(pool).transpose()?;
         let settings = folder.settings;
-        Ok(Self { name, dim, fingerprint: fingerprint.finish(), text, backbone, projections, settings })
+        let any_length = folder::Settings { query_length: 0, document_length: 0, ..settings.clone() };
+        model.add(format!("{any_length:?}").as_bytes());
+        let (fingerprint, model_fingerprint) = (fingerprint.finish(), model.finish());
+        Ok(Self { name, dim, fingerprint, model_fingerprint, text, backbone, projections, settings, pool })
     }
 
     /// Tokens of a query, those that the model adds included: exactly, if it fills queries up, otherwise at most.
@@ -165,7 +175,7 @@ impl ColbertEncoder {
             rest = later;
             let of = |&i: &usize| &sequences[i];
             let outputs = self
-                .forward(&batch.iter().map(of).collect::<Vec<_>>(), tokens)
+                .forward_on_pool(&batch.iter().map(of).collect::<Vec<_>>(), tokens)
                 .map_err(|error| Error::format(self.name.as_str(), weights::plain(&error)))?;
             for (&i, outputs) in batch.iter().zip(outputs.chunks_exact(tokens * self.dim)) {
                 let rows = outputs.chunks_exact(self.dim).zip(&sequences[i].kept);
@@ -173,6 +183,14 @@ impl ColbertEncoder {
             }
         }
         Ok(())
+    }
+
+    /// [`forward`](Self::forward) on the threads that were asked for: whatever it shares out stays within the pool.
+    fn forward_on_pool(&self, sequences: &[&Sequence], tokens: usize) -> CandleResult<Vec<f32>> {
+        match &self.pool {
+            Some(pool) => pool.install(|| self.forward(sequences, tokens)),
+            None => self.forward(sequences, tokens),
+        }
     }
 
     /// Row-major `[sequences, tokens, dim]`, of unit length where there was a direction.
@@ -199,6 +217,17 @@ impl ColbertEncoder {
 /// Raised whenever the same files and settings make other vectors than before.
 const FINGERPRINT_VERSION: u64 = 1;
 
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    if threads == 0 {
+        return Err(Error::value("threads", "at least 1", "0"));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("maxsim-encode-{i}"))
+        .build()
+        .map_err(|error| Error::io("threads", error))
+}
+
 /// The length that was asked for, or the model's own, cut to what the transformer can do.
 fn length(name: &'static str, asked: Option<usize>, own: usize, positions: usize) -> Result<usize> {
     match asked {
@@ -223,6 +252,10 @@ impl Encoder for ColbertEncoder {
 
     fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+
+    fn model_fingerprint(&self) -> u64 {
+        self.model_fingerprint
     }
 
     fn encode_queries(&self, texts: &[&str]) -> Result<Vec<Encoded>> {

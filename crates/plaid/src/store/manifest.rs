@@ -6,6 +6,7 @@ use maxsim_core::{Error, MAX_TOKENS, Result};
 use super::container::{self, Container, Fingerprint, Tag};
 use super::storage::{self, Bytes, Storage};
 use super::{corrupt, wire};
+use crate::encoder::EncoderRecord;
 use crate::ids::IdKind;
 use crate::metadata::Schema;
 
@@ -26,6 +27,7 @@ const SEGMENTS: Tag = *b"SEGS";
 const DELETED: Tag = *b"DEAD";
 const SCHEMA: Tag = *b"SCHM";
 const BUILD: Tag = *b"BLDG";
+const ENCODER: Tag = *b"ENCO";
 
 /// What a file with a number in its name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +115,8 @@ pub(crate) struct Manifest {
     pub(crate) codec: FileRef,
     pub(crate) segments: Vec<SegmentRef>,
     pub(crate) schema: Schema,
+    /// What made vectors of the documents' texts, if that is known.
+    pub(crate) encoder: Option<EncoderRecord>,
     pub(crate) build: Option<BuildState>,
 }
 
@@ -149,10 +153,16 @@ impl Manifest {
             record.u32(build.options);
             record.finish()
         });
+        let encoder = self.encoder.as_ref().map(|encoder| {
+            let mut record = wire::Writer::default();
+            encoder.write(&mut record);
+            record.finish()
+        });
         let (head, segments) = (head.finish(), segments.finish());
         let (deleted, schema) = (deleted.finish(), schema.finish());
         let mut sections =
             vec![(HEAD, &head[..]), (SEGMENTS, &segments), (DELETED, &deleted), (SCHEMA, &schema)];
+        sections.extend(encoder.as_ref().map(|encoder| (ENCODER, &encoder[..])));
         sections.extend(build.as_ref().map(|build| (BUILD, &build[..])));
         let mut bytes = Vec::new();
         container::write(&mut bytes, KIND, &sections).expect("memory takes everything");
@@ -211,6 +221,15 @@ impl Manifest {
         let mut schema_record = wire::Reader::new(file.bytes(SCHEMA)?, what);
         let schema = Schema::read(&mut schema_record)?;
         schema_record.finish()?;
+        let encoder = match file.has(ENCODER) {
+            false => None,
+            true => {
+                let mut record = wire::Reader::new(file.bytes(ENCODER)?, what);
+                let encoder = EncoderRecord::read(&mut record)?;
+                record.finish()?;
+                Some(encoder)
+            }
+        };
         let build = match file.has(BUILD) {
             false => None,
             true => {
@@ -225,7 +244,7 @@ impl Manifest {
                 Some(build)
             }
         };
-        Ok(Self { generation, ids, next_id, next_file, codec, segments, schema, build })
+        Ok(Self { generation, ids, next_id, next_file, codec, segments, schema, encoder, build })
     }
 
     /// The manifest of that name; `None` if there is none.
@@ -346,6 +365,11 @@ mod tests {
                 },
             ],
             schema,
+            encoder: Some(EncoderRecord {
+                name: "tiny".into(),
+                location: "models/tiny".into(),
+                fingerprint: u64::MAX - 1,
+            }),
             build: Some(BuildState { documents: 100, tokens: 2000, done: 73, options: 3 }),
         }
     }

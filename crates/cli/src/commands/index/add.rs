@@ -30,8 +30,9 @@ pub(crate) struct AddArgs {
 
 /// Runs `maxsim index add`.
 pub(super) fn run(global: &Global, args: &AddArgs) -> anyhow::Result<Outcome> {
-    let mut writer = IndexWriter::open(&global.engine()?, &args.index)?;
-    let mut documents = args.documents.open(writer.id_kind())?;
+    let mut writer = IndexWriter::open(None, &args.index)?;
+    let mut documents = args.documents.open(global, writer.id_kind(), writer.encoder())?;
+    writer.set_engine(&global.engine()?);
     let bar = output::progress(documents.count(), "encoding");
     let mut replaced = 0;
     for batch in documents.pass(0)? {

@@ -75,9 +75,9 @@ struct Report {
 
 /// Runs `maxsim index build`.
 pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> {
-    let engine = global.engine()?;
     let ids = if args.text_ids { IdKind::Text } else { IdKind::Number };
-    let mut documents = args.documents.open(ids)?;
+    let mut documents = args.documents.open(global, ids, None)?;
+    let engine = global.engine()?;
     let options = BuildOptions {
         ids,
         replace: args.replace,
@@ -88,6 +88,7 @@ pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> 
             points_per_centroid: args.points_per_centroid,
             seed: args.seed,
         },
+        encoder: documents.encoder().cloned(),
         source: args.documents.fingerprint(&documents)?,
         ..BuildOptions::default()
     };

@@ -8,7 +8,6 @@ use maxsim::plaid::IndexWriter;
 
 use crate::exit::Outcome;
 use crate::output::{Out, bytes};
-use crate::setup::Global;
 
 /// Bring an index into few files, without deleted documents
 #[derive(Debug, Args)]
@@ -21,8 +20,8 @@ pub(crate) struct CompactArgs {
 }
 
 /// Runs `maxsim index compact`.
-pub(super) fn run(global: &Global, args: &CompactArgs) -> anyhow::Result<Outcome> {
-    let mut writer = IndexWriter::open(&global.engine()?, &args.index)?;
+pub(super) fn run(args: &CompactArgs) -> anyhow::Result<Outcome> {
+    let mut writer = IndexWriter::open(None, &args.index)?;
     let before = writer.index()?.info();
     writer.compact()?;
     let after = writer.index()?.info();

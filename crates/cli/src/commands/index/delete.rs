@@ -10,7 +10,6 @@ use maxsim::plaid::{Filter, IndexWriter, Selection};
 
 use crate::exit::Outcome;
 use crate::output::{Out, grouped};
-use crate::setup::Global;
 
 /// Delete documents from an index
 #[derive(Debug, Args)]
@@ -36,8 +35,8 @@ pub(crate) struct DeleteArgs {
 }
 
 /// Runs `maxsim index delete`.
-pub(super) fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<Outcome> {
-    let mut writer = IndexWriter::open(&global.engine()?, &args.index)?;
+pub(super) fn run(args: &DeleteArgs) -> anyhow::Result<Outcome> {
+    let mut writer = IndexWriter::open(None, &args.index)?;
     let kind = writer.id_kind();
     let parse = |text: &str| kind.parse(text);
     let mut ids = args.id.iter().map(|id| parse(id)).collect::<maxsim::Result<Vec<_>>>().context("--id")?;

@@ -7,14 +7,14 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args};
-use maxsim::plaid::{Batch, DocumentId, DocumentSource, IdKind, Row, Value};
+use maxsim::plaid::{Batch, DocumentId, DocumentSource, EncoderRecord, IdKind, Row, Value};
 use maxsim::{Error, Result, Tokens, TokensBuf};
 use maxsim_formats::{NpyFile, read_npy};
 
 use super::texts::Texts;
 use crate::exit::Usage;
 use crate::model::ModelArgs;
-use crate::setup;
+use crate::setup::{self, Global};
 
 /// Documents for an index.
 #[derive(Debug, Args)]
@@ -59,6 +59,7 @@ pub(super) struct Documents {
     count: usize,
     ids: Option<(PathBuf, IdKind)>,
     metadata: Option<PathBuf>,
+    encoder: Option<EncoderRecord>,
 }
 
 /// What documents are.
@@ -74,15 +75,22 @@ enum Rows {
 }
 
 impl DocumentArgs {
-    /// Opens the files; ids are to be of `kind`.
-    pub(super) fn open(&self, kind: IdKind) -> anyhow::Result<Documents> {
+    /// Opens the files; ids are to be of `kind`, and texts encoded by what encoded the documents that are there.
+    pub(super) fn open(
+        &self,
+        global: &Global,
+        kind: IdKind,
+        there: Option<&EncoderRecord>,
+    ) -> anyhow::Result<Documents> {
         if self.ids.is_none() && kind == IdKind::Text {
             return Err(Error::value("ids", "a file of texts, one per document", "none").into());
         }
+        let mut encoder = None;
         let (content, count) = match (&self.documents, &self.text) {
             (_, Some(path)) => {
-                let encoder = self.model.load(self.max_tokens)?.documents;
-                let texts = Texts::open(path, encoder).context("--text")?;
+                let encoders = self.model.load_for(there, global, self.max_tokens)?;
+                encoder = Some(encoders.record);
+                let texts = Texts::open(path, encoders.documents).context("--text")?;
                 let count = texts.count();
                 (Content::Texts(texts), count)
             }
@@ -92,7 +100,7 @@ impl DocumentArgs {
             (path, _) => self.vectors(path.as_deref().unwrap_or(Path::new("")))?,
         };
         let ids = self.ids.clone().map(|path| (path, kind));
-        Ok(Documents { content, count, ids, metadata: self.metadata.clone() })
+        Ok(Documents { content, count, ids, metadata: self.metadata.clone(), encoder })
     }
 
     /// Opens vectors, and says how many documents they are.
@@ -163,6 +171,11 @@ impl Documents {
     /// Number of documents.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// What encodes them, if they are texts.
+    pub(super) fn encoder(&self) -> Option<&EncoderRecord> {
+        self.encoder.as_ref()
     }
 
     /// Documents from `first` that make a batch.

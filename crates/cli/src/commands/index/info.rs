@@ -44,6 +44,16 @@ struct Report {
     ids: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<Vec<Column>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoder: Option<EncoderReport>,
+}
+
+#[derive(Serialize)]
+struct EncoderReport {
+    name: String,
+    /// Empty: built into the command.
+    location: String,
+    fingerprint: String,
 }
 
 #[derive(Serialize)]
@@ -78,6 +88,11 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Outcome> {
         bytes_per_token: held as f64 / tokens.max(1) as f64,
         centroid_bytes: codec.count() * codec.dim() * codec.dtype().size(),
         generation: own.as_ref().map(|info| info.generation),
+        encoder: index.encoder().map(|encoder| EncoderReport {
+            name: encoder.name.clone(),
+            location: encoder.location.clone(),
+            fingerprint: format!("{:016x}", encoder.fingerprint),
+        }),
         ids: own.as_ref().map(|info| info.ids.to_string()),
         columns: own.map(|info| {
             info.columns.into_iter().map(|(name, kind)| Column { name, kind: kind.to_string() }).collect()
@@ -102,6 +117,9 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<Outcome> {
     writeln!(out, "memory      {}, {:.2} bytes a token", bytes(held as u64), report.bytes_per_token)?;
     if let Some(ids) = &report.ids {
         writeln!(out, "ids         {ids}")?;
+    }
+    if let Some(encoder) = index.encoder() {
+        writeln!(out, "encoder     {encoder}")?;
     }
     for column in report.columns.iter().flatten() {
         writeln!(out, "column      {} ({})", column.name, column.kind)?;

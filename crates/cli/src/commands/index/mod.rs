@@ -45,8 +45,8 @@ pub(crate) fn run(global: &Global, args: &IndexArgs) -> anyhow::Result<Outcome> 
     match &args.verb {
         Verb::Build(args) => build::run(global, args),
         Verb::Add(args) => add::run(global, args),
-        Verb::Delete(args) => delete::run(global, args),
-        Verb::Compact(args) => compact::run(global, args),
+        Verb::Delete(args) => delete::run(args),
+        Verb::Compact(args) => compact::run(args),
         Verb::Pack(args) => pack::run(args),
         Verb::Search(args) => search::run(global, args),
         Verb::Info(args) => info::run(args),

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use maxsim::plaid::exchange::Directory;
 use maxsim::plaid::{
-    Bitmap, DocumentId, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment, Selection, Value,
+    Bitmap, DocumentId, EncoderRecord, Filter, IdKind, Index, IndexCodec, SearchHit, Searched, Segment,
+    Selection, Value,
 };
 use maxsim::{Engine, Error, PlaidOptions, ResidentIndex, Tokens};
 use serde::{Serialize, Serializer};
@@ -64,6 +65,14 @@ impl Opened {
         match self {
             Self::Own(index) => index.codec(),
             Self::Foreign(foreign) => &foreign.codec,
+        }
+    }
+
+    /// What encoded the documents' texts, if the index knows.
+    pub(super) fn encoder(&self) -> Option<&EncoderRecord> {
+        match self {
+            Self::Own(index) => index.encoder(),
+            Self::Foreign(_) => None,
         }
     }
 

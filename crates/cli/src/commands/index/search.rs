@@ -20,7 +20,7 @@ use crate::setup::{self, Global};
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("any queries").args(["queries", "query"]).required(true), after_help = "\
 Examples:
-  maxsim index search docs.plaid --query \"refund policy\" --model models/answerai-colbert-small-v1
+  maxsim index search docs.index --query \"refund policy\"
   maxsim index search wiki.plaid --queries q.npy --top-k 10
   maxsim index search wiki.plaid --queries q.npy --top-k 10 --n-ivf-probe 16 --n-full-scores 8192 --json
   maxsim index search wiki.plaid --queries q.npy --exact
@@ -35,7 +35,8 @@ pub(crate) struct SearchArgs {
     /// Query vectors: .npy or .safetensors, [Lq, d] or [Nq, Lq, d], or [T, d] with --query-offsets
     #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "query")]
     queries: Option<String>,
-    /// Query as text, encoded by what encoded the documents; may be repeated
+    /// Query as text; may be repeated. The encoder is the one that the index was built with: --model is needed only if its
+    /// folder is elsewhere now, or if the index was built from vectors
     #[arg(long, value_name = "TEXT")]
     query: Vec<String>,
     #[command(flatten)]
@@ -123,21 +124,25 @@ struct TimedReport<'a> {
 
 /// Runs `maxsim index search`.
 pub(super) fn run(global: &Global, args: &SearchArgs) -> anyhow::Result<Outcome> {
-    let engine = global.engine()?;
+    if let (Some(file), true) = (&args.queries, args.model.is_given()) {
+        let problem = format!("--model encodes --query, and queries are the vectors in {file}");
+        return Err(Usage::new(problem).into());
+    }
+    let started = Instant::now();
+    let index = Opened::read(&args.index)?;
+    let opened = started.elapsed();
     let queries = match &args.queries {
-        Some(file) if args.model.is_given() => {
-            let problem = format!("--model encodes --query, and queries are the vectors in {file}");
-            return Err(Usage::new(problem).into());
-        }
         Some(file) => read_queries(file, args.query_offsets.as_deref(), args.query_lengths.as_deref())?,
         None => {
             let texts: Vec<&str> = args.query.iter().map(String::as_str).collect();
-            encode_queries(&texts, &*args.model.load(None)?.queries)?.0.operand
+            let encoders = args.model.load_for(index.encoder(), global, None)?;
+            encode_queries(&texts, &*encoders.queries)?.0.operand
         }
     };
+    let engine = global.engine()?;
     let started = Instant::now();
-    let index = Opened::read(&args.index)?.upload(&engine)?;
-    let load_seconds = started.elapsed().as_secs_f64();
+    let index = index.upload(&engine)?;
+    let load_seconds = (opened + started.elapsed()).as_secs_f64();
     let filter = args.filter.as_deref().map(|filter| Filter::parse(filter, &[])).transpose()?;
     let options = PlaidOptions {
         top_k: args.top_k,
