@@ -67,6 +67,16 @@ pub fn check_family(family: Family) {
     );
 }
 
+/// The examples in `README.md`, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
+/// The examples in `docs/guide-rust.md`, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide-rust.md")]
+pub struct RustGuide;
+
 /// The examples in `docs/plaid.md`, run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/plaid.md")]

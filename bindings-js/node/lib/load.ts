@@ -12,7 +12,8 @@ export function platformName(platform: NodeJS.Platform = process.platform, arch:
 }
 
 /**
- * The addon in `directory` for this platform.
+ * The addon for this platform: the one built in `directory`, else that of the package `@maxsim/node-<platform>`, which npm installs
+ * where it fits.
  *
  * @throws {MaxSimError} `ERR_UNSUPPORTED` if there is none, or none that loads (say, a glibc binary on musl).
  */
@@ -20,15 +21,23 @@ export function loadNative(
   directory: string = fileURLToPath(new URL("..", import.meta.url)),
   platform: string = platformName(),
 ): Native {
-  const file = `maxsim.${platform}.node`;
-  try {
-    return createRequire(import.meta.url)(`${directory}/${file}`) as Native;
-  } catch (cause) {
-    const what = `@maxsim/node on ${platform}`;
-    const missing = (cause as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND";
-    const hint = missing
-      ? `this package has no ${file}; build it with Rust (npm run build), or use @maxsim/web`
-      : `${file} does not load: ${(cause as Error).message}`;
-    throw new MaxSimError("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint, platform }, { cause });
+  const require = createRequire(import.meta.url);
+  const prebuilt = `@maxsim/node-${platform}`;
+  let cause: unknown;
+  for (const module of [`${directory}/maxsim.${platform}.node`, prebuilt]) {
+    try {
+      return require(module) as Native;
+    } catch (error) {
+      // A binary that is there and does not load says more than one that is not there.
+      const missing = (error as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND";
+      if (cause === undefined || !missing) cause = error;
+      if (!missing) break;
+    }
   }
+  const what = `@maxsim/node on ${platform}`;
+  const hint =
+    (cause as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND"
+      ? `there is no maxsim.${platform}.node and no package ${prebuilt}; build it with Rust (npm run build), or use @maxsim/web`
+      : `its binary does not load: ${(cause as Error).message}`;
+  throw new MaxSimError("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint, platform }, { cause });
 }

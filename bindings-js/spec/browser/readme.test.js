@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { launch, missing } from "./chromium.mjs";
 import { serve } from "./server.mjs";
 
-const examples = ["bindings-js/web/README.md", "docs/guide-browser.md"].flatMap((document) => {
+const examples = ["README.md", "bindings-js/web/README.md", "docs/guide-browser.md"].flatMap((document) => {
   const text = readFileSync(new URL(`../../../${document}`, import.meta.url), "utf8");
   return [...text.matchAll(/^```js\n(.*?)^```/gms)].map(([, code], i) => ({ name: `${document}, example ${i + 1}`, code }));
 });
@@ -21,7 +21,7 @@ describe("examples of documents in Chromium", { skip: missing }, () => {
     server?.close();
   });
 
-  test("there are examples", () => assert.ok(examples.length >= 9));
+  test("there are examples", () => assert.ok(examples.length >= 10));
 
   for (const { name, code } of examples) {
     test(name, async () => {

@@ -1,8 +1,28 @@
-// The training examples learn: thresholds lie well inside what was measured with these seeds.
+// The examples run. Those that train learn: thresholds lie well inside what was measured with these seeds.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { distil } from "../../node/examples/distil.mjs";
 import { train } from "../../node/examples/train.mjs";
+
+/** What `examples/NAME` prints. */
+async function output(name, ...args) {
+  const program = fileURLToPath(new URL(`../../node/examples/${name}`, import.meta.url));
+  return (await promisify(execFile)(process.execPath, [program, ...args])).stdout;
+}
+
+test("the shortest program finds the submarine", async () => {
+  assert.match(await output("quickstart.mjs"), /^[\d.]+ {2}the submarine .*\(ships→submarine/);
+  assert.match(await output("quickstart.mjs", "baking"), /^[\d.]+ {2}a recipe for bread/);
+});
+
+test("an index of word meanings is built, added to, filtered and searched", async () => {
+  const found = await output("index.mjs");
+  assert.match(found, /^12000 documents, [\d.]+ bytes a token\nsomeone who repairs shoes\n {2}[\d.]+ {2}cobbler: /);
+  assert.match(found, /\nsomeone who repairs shoes, length < 60\n {2}[\d.]+ {2}\w/);
+});
 
 test("a projection trained on words and meanings ranks held-out ones better", async () => {
   const { before, after } = await train();
