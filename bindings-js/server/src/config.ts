@@ -15,6 +15,8 @@ export interface Config {
   model: string | undefined;
   /** Paths of indexes by the names they are searched under. */
   indexes: ReadonlyMap<string, string>;
+  /** Files or folders of texts by the names they are searched under. */
+  texts: ReadonlyMap<string, string>;
   /** CPU threads of the engine and of ONNX; `undefined` takes one per core. */
   threads: number | undefined;
   /** Batches that are computed at the same time, per stage. */
@@ -107,6 +109,7 @@ export const SETTINGS: { readonly [K in Exclude<keyof Config, "apiKeys">]: Setti
   encoder: { flag: "encoder", env: "MAXSIM_ENCODER", default: "static", help: "static (built in) or onnx", parse: oneOf("static", "onnx") },
   model: { flag: "model", env: "MAXSIM_MODEL", default: "", help: "folder of an ONNX ColBERT model", parse: optional(String) },
   indexes: { flag: "indexes", env: "MAXSIM_INDEXES", default: "", help: "indexes to search: name=path, …", parse: paths },
+  texts: { flag: "texts", env: "MAXSIM_TEXTS", default: "", help: "texts to search, kept in memory: name=path, …", parse: paths },
   threads: { flag: "threads", env: "MAXSIM_THREADS", default: "", help: "CPU threads [one per core]", parse: optional(integer(1, 1024)) },
   concurrency: { flag: "concurrency", env: "MAXSIM_CONCURRENCY", default: "2", help: "batches computed at a time, per stage", parse: integer(1, 64) },
   maxRequests: { flag: "max-requests", env: "MAXSIM_MAX_REQUESTS", default: "64", help: "requests in the service; more are answered 429", parse: integer(1) },
@@ -201,6 +204,8 @@ function check(config: Config): void {
   if (config.encoder === "static" && config.model !== undefined) {
     throw new ConfigError("--model: expected none, since --encoder is static; did you mean --encoder onnx?");
   }
+  const both = [...config.texts.keys()].find((name) => config.indexes.has(name));
+  if (both !== undefined) throw new ConfigError(`--texts: expected names that --indexes does not have, got ${JSON.stringify(both)}`);
   if (config.jsonLimit > config.bodyLimit) throw new ConfigError("--json-limit: expected at most --body-limit");
   if (config.bodyLimit > config.maxBytes) throw new ConfigError("--body-limit: expected at most --max-bytes");
   if (config.headersTimeout > config.bodyTimeout) throw new ConfigError("--headers-timeout: expected at most --body-timeout");

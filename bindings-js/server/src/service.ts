@@ -67,7 +67,7 @@ export async function startService(config: Config): Promise<Service> {
     const admission = new Admission(config);
     const metrics = new Metrics(admission);
     const scoring = new Scoring(engine, config.concurrency, metrics);
-    const search = (searching = new Searching(await openIndexes(engine, config.indexes), config.concurrency, metrics));
+    const search = (searching = new Searching(await openIndexes(engine, model, config), config.concurrency, metrics));
     const services: Services = {
       config,
       version: VERSION,

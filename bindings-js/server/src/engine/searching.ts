@@ -2,11 +2,16 @@
 import type { Engine, Index, IndexHit, IndexSearchOptions, TokensInput } from "@maxsim/node";
 import type { Metrics } from "../metrics.js";
 import { Batcher } from "./batcher.js";
+import type { Encoder } from "../encoders/encoder.js";
 import { joined, PLAIN } from "./scoring.js";
+import { TextIndex } from "./texts.js";
+
+/** What can be searched by name: an index on disk, or texts in memory. */
+export type Searchable = Index | TextIndex;
 
 /** One query and what is wanted. */
 export interface SearchJob {
-  readonly index: Index;
+  readonly index: Searchable;
   /** `[Lq, d]` */
   readonly query: TokensInput & { dim: number };
   readonly options: Omit<IndexSearchOptions, "signal">;
@@ -17,10 +22,10 @@ const MAX_BATCH_BYTES = 1024 * 1024;
 
 /** The indexes of a service. */
 export class Searching {
-  readonly #indexes: ReadonlyMap<string, Index>;
+  readonly #indexes: ReadonlyMap<string, Searchable>;
   readonly #batcher: Batcher<SearchJob, IndexHit[]>;
 
-  constructor(indexes: ReadonlyMap<string, Index>, concurrency: number, metrics: Metrics) {
+  constructor(indexes: ReadonlyMap<string, Searchable>, concurrency: number, metrics: Metrics) {
     this.#indexes = indexes;
     this.#batcher = new Batcher({
       concurrency,
@@ -38,11 +43,11 @@ export class Searching {
   }
 
   /** Name and index, in the order of the configuration. */
-  get all(): Iterable<readonly [string, Index]> {
+  get all(): Iterable<readonly [string, Searchable]> {
     return this.#indexes;
   }
 
-  get(name: string): Index | undefined {
+  get(name: string): Searchable | undefined {
     return this.#indexes.get(name);
   }
 
@@ -70,12 +75,17 @@ export class Searching {
 }
 
 /**
- * Opens indexes by their paths.
+ * Opens indexes by their paths, and reads and encodes texts.
  *
- * @throws {MaxSimError} as `engine.openIndex` does, naming the path.
+ * @throws {MaxSimError} as `engine.openIndex` and {@link TextIndex.open} do, naming the path.
  */
-export async function openIndexes(engine: Engine, paths: ReadonlyMap<string, string>): Promise<Map<string, Index>> {
-  const indexes = new Map<string, Index>();
-  for (const [name, path] of paths) indexes.set(name, await engine.openIndex(path));
-  return indexes;
+export async function openIndexes(
+  engine: Engine,
+  encoder: Encoder,
+  { indexes, texts }: { indexes: ReadonlyMap<string, string>; texts: ReadonlyMap<string, string> },
+): Promise<Map<string, Searchable>> {
+  const opened = new Map<string, Searchable>();
+  for (const [name, path] of indexes) opened.set(name, await engine.openIndex(path));
+  for (const [name, path] of texts) opened.set(name, await TextIndex.open(engine, encoder, path));
+  return opened;
 }

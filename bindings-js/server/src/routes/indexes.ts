@@ -1,8 +1,9 @@
-/** `GET /v1/indexes` and `POST /v1/indexes/:name/search`: documents found in indexes on disk. */
-import type { DocumentId, Index, IndexSearchOptions, MetadataValue, Precision } from "@maxsim/node";
+/** `GET /v1/indexes` and `POST /v1/indexes/:name/search`: documents found in indexes on disk, and among texts in memory. */
+import type { DocumentId, IndexSearchOptions, MetadataValue, Precision } from "@maxsim/node";
 import type { FastifyInstance } from "fastify";
 import { BINARY_TYPES, ERROR_RESPONSES, WORK } from "../http/app.js";
 import { fieldError, HttpError } from "../http/errors.js";
+import type { Searchable } from "../engine/searching.js";
 import type { Services } from "../service.js";
 import { binaryQuery } from "../vectors/binary.js";
 import { jsonQuery, type Matrix } from "../vectors/json.js";
@@ -56,8 +57,9 @@ const JSON_BODY = {
 export function indexRoutes(app: FastifyInstance, { searching, reranking }: Services): void {
   app.get("/v1/indexes", { schema: { summary: "The indexes", tags: ["indexes"] } }, async () => ({
     indexes: [...searching.all].map(([name, index]) => {
-      const { documents, dim, nbits, tokens, generation, ids, columns } = index.info();
-      return { name, documents, dim, nbits, tokens, generation, ids, columns };
+      const info = index.info();
+      const { documents, dim, tokens, generation, ids, columns } = info;
+      return { name, documents, dim, ...("nbits" in info && { nbits: info.nbits }), tokens, generation, ids, columns };
     }),
   }));
 
@@ -133,7 +135,7 @@ export function indexRoutes(app: FastifyInstance, { searching, reranking }: Serv
   );
 }
 
-function searchOptions(wish: Options, index: Index, isText: boolean): Omit<IndexSearchOptions, "signal"> {
+function searchOptions(wish: Options, index: Searchable, isText: boolean): Omit<IndexSearchOptions, "signal"> {
   const { top_k = DEFAULT_TOP_K, n_ivf_probe, n_full_scores, ids, filter, parameters, exact, precision, explain } = wish;
   return {
     topK: top_k,
