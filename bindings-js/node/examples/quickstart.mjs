@@ -11,7 +11,7 @@ const docs = await engine.corpus({ data: vectors, offsets, dim, normalize: false
 const query = await encoder.encodeQuery(process.argv[2] ?? "ships under water");
 const { scores, indices, argmax } = await docs.search(query.vectors, { topK: 3, explain: true });
 for (const [rank, document] of indices.entries()) {
-  const { tokens } = await encoder.encodeDocument(texts[document]);
+  const { tokens } = await encoder.encodeDocuments([texts[document]]);
   const winners = query.tokens.map((token, i) => `${token}→${tokens[argmax[rank * query.tokens.length + i]] ?? "nothing"}`);
   console.log(`${scores[rank].toFixed(3)}  ${texts[document]}  (${winners.join(", ")})`);
 }
