@@ -224,7 +224,8 @@ fn bad_input_is_refused() {
         assert_eq!(refusal(Backward::new(quantized, &[1.0; 6])), ("ERR_DTYPE", "Q".into()));
         let tokens = Tokens::padded(&d, &[3, 5, 4]).expect("shape");
         let corpus = engine.corpus(tokens, CorpusOptions::default()).expect("a corpus");
-        let kept = Forward { d: corpus.documents(), ..op() };
+        let q = Tokens::padded(&q, &[2, 3, 4]).expect("shape");
+        let kept = Forward::maxsim(q, corpus.documents(), Options::default());
         let error = engine.backward(Backward::new(kept, &[1.0; 6])).expect_err("documents of a corpus");
         assert_eq!(error.code().as_str(), "ERR_UNSUPPORTED");
         assert!(error.to_string().contains("corpus") && error.to_string().contains("vectors"), "{error}");

@@ -204,6 +204,7 @@ impl RawBuildOptions {
             },
             segment_bytes,
             source: self.source.unwrap_or_default(),
+            ..BuildOptions::default()
         }
     }
 }

@@ -78,16 +78,12 @@ impl Default for CreateOptions {
 }
 
 impl IndexWriter {
-    /// Opens the index in a directory for writing. Only adding documents needs an engine: `None` will do for deleting and
-    /// compacting.
+    /// Opens the index in a directory for writing.
     ///
     /// # Errors
     /// `ERR_LOCKED` if another writer has it, `ERR_IO` if the directory cannot be written to, and as [`Index::open`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn open<'e>(
-        engine: impl Into<Option<&'e Engine>>,
-        path: impl Into<std::path::PathBuf>,
-    ) -> Result<Self> {
+    pub fn open(engine: &Engine, path: impl Into<std::path::PathBuf>) -> Result<Self> {
         Self::open_in(engine, crate::store::DirectoryStorage::new(path))
     }
 
@@ -95,16 +91,26 @@ impl IndexWriter {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_in<'e>(
-        engine: impl Into<Option<&'e Engine>>,
-        storage: impl Storage + 'static,
-    ) -> Result<Self> {
-        let storage: Arc<dyn Storage> = Arc::new(storage);
+    pub fn open_in(engine: &Engine, storage: impl Storage + 'static) -> Result<Self> {
+        Self::open_over(Some(engine), Arc::new(storage))
+    }
+
+    /// [`open`](Self::open) for deleting and compacting, which need no engine; adding documents does
+    /// ([`set_engine`](Self::set_engine)).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open_without_engine(path: impl Into<std::path::PathBuf>) -> Result<Self> {
+        Self::open_over(None, Arc::new(crate::store::DirectoryStorage::new(path)))
+    }
+
+    fn open_over(engine: Option<&Engine>, storage: Arc<dyn Storage>) -> Result<Self> {
         // Before the lock, which would make the directory of an index that there is not.
         read_current(&*storage)?;
         let guard = lock(&*storage)?;
         let index = Index::load(storage, Verify::default(), None)?;
-        let writer = Self::over(engine.into(), guard, &index, CURRENT);
+        let writer = Self::over(engine, guard, &index, CURRENT);
         writer.collect_garbage();
         Ok(writer)
     }

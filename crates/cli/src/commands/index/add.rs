@@ -30,7 +30,7 @@ pub(crate) struct AddArgs {
 
 /// Runs `maxsim index add`.
 pub(super) fn run(global: &Global, args: &AddArgs) -> anyhow::Result<Outcome> {
-    let mut writer = IndexWriter::open(None, &args.index)?;
+    let mut writer = IndexWriter::open_without_engine(&args.index)?;
     let mut documents = args.documents.open(global, writer.id_kind(), writer.encoder())?;
     writer.set_engine(&global.engine()?);
     let bar = output::progress(documents.count(), "encoding");

@@ -21,7 +21,7 @@ pub(crate) struct CompactArgs {
 
 /// Runs `maxsim index compact`.
 pub(super) fn run(args: &CompactArgs) -> anyhow::Result<Outcome> {
-    let mut writer = IndexWriter::open(None, &args.index)?;
+    let mut writer = IndexWriter::open_without_engine(&args.index)?;
     let before = writer.index()?.info();
     writer.compact()?;
     let after = writer.index()?.info();

@@ -36,7 +36,7 @@ pub(crate) struct DeleteArgs {
 
 /// Runs `maxsim index delete`.
 pub(super) fn run(args: &DeleteArgs) -> anyhow::Result<Outcome> {
-    let mut writer = IndexWriter::open(None, &args.index)?;
+    let mut writer = IndexWriter::open_without_engine(&args.index)?;
     let kind = writer.id_kind();
     let parse = |text: &str| kind.parse(text);
     let mut ids = args.id.iter().map(|id| parse(id)).collect::<maxsim::Result<Vec<_>>>().context("--id")?;
