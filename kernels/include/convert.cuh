@@ -54,6 +54,14 @@ MS_FN void store_element(u8* to, float x) {
 
 // Four elements that lie together in aligned memory.
 template <int kKind>
+MS_FN void store_four(u8* to, const float (&x)[4]) {
+    if constexpr (kKind == kF32) {
+        *reinterpret_cast<U4*>(to) = {float_to_bits(x[0]), float_to_bits(x[1]), float_to_bits(x[2]), float_to_bits(x[3])};
+    } else {
+        *reinterpret_cast<u64*>(to) = pack16<kKind>(x[0], x[1]) | u64(pack16<kKind>(x[2], x[3])) << 32;
+    }
+}
+template <int kKind>
 MS_FN void load_four(const u8* from, float (&to)[4]) {
     if constexpr (kKind == kF32) {
         U4 x = *reinterpret_cast<const U4*>(from);

@@ -127,17 +127,27 @@ struct RowSum {
     // `to`: [rows, stride bytes]. With kAdd, adds to what is there (f32).
     MS_FN void store(u8* to, u64 row, u32 stride, u32 dim) const {
         constexpr int kSize = size_of(C::kOut);
+        bool aligned = stride % (4 * kSize) == 0;
 #pragma unroll
-        for (int i = 0; i < C::kSteps; i++)
+        for (int i = 0; i < C::kSteps; i++) {
+            u32 first = element(i);
+            u8* at = to + row * stride + first * kSize;
+            if (aligned && first + 4 <= dim) {
+                float x[4] = {};
+                if constexpr (C::kAdd) load_four<C::kOut>(at, x);
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                u32 k = element(i) + e;
-                if (k >= dim) continue;
-                u8* at = to + row * stride + k * kSize;
+                for (int e = 0; e < 4; e++) x[e] += acc[i][e];
+                store_four<C::kOut>(at, x);
+                continue;
+            }
+#pragma unroll
+            for (int e = 0; e < 4; e++, at += kSize) {
+                if (first + e >= dim) continue;
                 float x = acc[i][e];
                 if constexpr (C::kAdd) x += load_element<C::kOut>(at);
                 store_element<C::kOut>(at, x);
             }
+        }
     }
 };
 

@@ -17,9 +17,13 @@ MS_FN void unit_rows(const UnitParams& p) {
     u32 row = block_index() * (C::kThreads / kWarp) + warp_index();
     if (row >= p.count) return;
     float factor = p.factors ? p.factors[row] : 1.0f;
-    for (u32 k = lane_index(); k * size_of(C::kOut) < p.stride; k += kWarp) {
-        float x = k < p.dim ? p.from[u64(row) * p.from_stride + k] * factor : 0.0f;
-        store_element<C::kOut>(p.to + u64(row) * p.stride + k * size_of(C::kOut), x);
+    // Rows of both begin at multiples of four elements and are padded to as many.
+    for (u32 k = 4 * lane_index(); k * size_of(C::kOut) < p.stride; k += 4 * kWarp) {
+        float x[4] = {};
+        if (k < p.dim) load_four<kF32>(reinterpret_cast<const u8*>(p.from + u64(row) * p.from_stride + k), x);
+#pragma unroll
+        for (u32 e = 0; e < 4; e++) x[e] = k + e < p.dim ? x[e] * factor : 0.0f;
+        store_four<C::kOut>(p.to + u64(row) * p.stride + k * size_of(C::kOut), x);
     }
 }
 
