@@ -243,6 +243,8 @@ pub struct OpenIndex {
     engine: Engine,
     /// What searches see; `None` once disposed.
     index: Mutex<Option<Index>>,
+    /// The same on the engine's device, since the first search of it.
+    uploaded: Mutex<Option<Index>>,
     /// Opened by the first change.
     writer: Mutex<Option<IndexWriter>>,
     open_writer: Box<dyn OpenWriter>,
@@ -251,8 +253,8 @@ pub struct OpenIndex {
 impl OpenIndex {
     /// `open_writer` is called by the first change.
     pub fn new(engine: Engine, index: Index, open_writer: impl OpenWriter + 'static) -> Self {
-        let (index, writer) = (Mutex::new(Some(index)), Mutex::new(None));
-        Self { engine, index, writer, open_writer: Box::new(open_writer) }
+        let (index, uploaded, writer) = (Mutex::new(Some(index)), Mutex::default(), Mutex::default());
+        Self { engine, index, uploaded, writer, open_writer: Box::new(open_writer) }
     }
 
     /// The index as searches see it.
@@ -261,6 +263,21 @@ impl OpenIndex {
     /// `ERR_DISPOSED`.
     pub fn index(&self) -> Result<Index> {
         lock(&self.index).clone().ok_or_else(|| disposed("index"))
+    }
+
+    /// The same on the engine's device, if that has room for it.
+    fn uploaded(&self) -> Result<Index> {
+        let mut uploaded = lock(&self.uploaded);
+        let index = self.index()?;
+        if let Some(uploaded) = uploaded.as_ref().filter(|older| older.generation() == index.generation()) {
+            return Ok(uploaded.clone());
+        }
+        // Before, so that the device need not hold both.
+        *uploaded = None;
+        let index = index.upload(&self.engine).unwrap_or(index);
+        // Disposed meanwhile.
+        self.index()?;
+        Ok(uploaded.insert(index).clone())
     }
 
     /// The best documents of every query.
@@ -274,7 +291,7 @@ impl OpenIndex {
         options: &RawIndexSearch,
         chosen: &Chosen,
     ) -> Result<RawHits> {
-        let (index, engine) = (self.index()?, self.engine.with_cancel(cancel.clone()));
+        let (index, engine) = (self.uploaded()?, self.engine.with_cancel(cancel.clone()));
         let (filter, options) = (chosen.filter()?, options.options()?);
         let selection = Selection { filter: filter.as_ref(), ids: chosen.ids.as_deref() };
         let found = index.search(&engine, q.tokens()?, options, selection).map_err(js)?;
@@ -362,6 +379,9 @@ impl OpenIndex {
         if slot.is_some() {
             *slot = Some(index);
         }
+        drop(slot);
+        // The next change may come to the same generation by other documents.
+        lock(&self.uploaded).take();
     }
 
     /// Compares everything with its checksum; gives how many documents there are.
@@ -395,6 +415,10 @@ impl OpenIndex {
     /// Lets go of files and the writer lock; calls under way keep them until they are done.
     pub fn dispose(&self) {
         lock(&self.index).take();
+        // A search that is uploading finds the index disposed when it is done.
+        if let Ok(mut uploaded) = self.uploaded.try_lock() {
+            uploaded.take();
+        }
         // A change under way holds the writer; it finds the index disposed when it ends, and the lock goes with it.
         if let Ok(mut writer) = self.writer.try_lock() {
             writer.take();
