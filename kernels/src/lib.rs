@@ -36,6 +36,8 @@ pub const HEADERS: &[Header] = headers!("include":
     "head/backward.cuh",
     "head/rows.cuh",
     "plaid/approx.cuh",
+    "plaid/candidates.cuh",
+    "plaid/chosen.cuh",
     "plaid/residual.cuh",
     "ptx/base.cuh",
     "ptx/bulk.cuh",
@@ -93,6 +95,18 @@ pub mod kernels {
         TOPK_SELECT = "topk_select", "topk/select.cuh", "SelectParams";
         /// PLAID's approximate scores.
         APPROX_SCORE = "approx_score", "plaid/approx.cuh", "ApproxParams";
+        /// Similarities with centroids, the other way round.
+        PLAID_TURN = "plaid_turn", "plaid/candidates.cuh", "TurnParams";
+        /// Centroids of the documents that may be found.
+        PLAID_ELIGIBLE = "plaid_eligible", "plaid/candidates.cuh", "EligibleParams";
+        /// Documents in the lists that are probed.
+        PLAID_MARK = "plaid_mark", "plaid/candidates.cuh", "MarkParams";
+        /// Approximate scores of the candidates of a search.
+        PLAID_ROUGH = "plaid_rough", "plaid/candidates.cuh", "RoughParams";
+        /// Chosen documents as work for the scoring kernel.
+        PLAID_JOBS = "plaid_jobs", "plaid/chosen.cuh", "JobsParams";
+        /// Chosen documents by their scores.
+        PLAID_RANK = "plaid_rank", "plaid/chosen.cuh", "RankParams";
         /// Winners grouped by document row.
         BACKWARD_GROUP = "backward_group", "backward/group.cuh", "GroupParams";
         /// Gradients of queries.

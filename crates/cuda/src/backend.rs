@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use maxsim_core::plaid::Segment;
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Forward, FromHidden, Op, Output, Plan,
-    Resident, ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, Documents, Forward, FromHidden, Hit, IndexMeta,
+    Op, Options, Output, Pairing, PlaidIndex, PlaidSearch, Plan, Resident, ResidentIndex, ResidentMeta,
+    Result, Retrieve, Scores, Submission, TopK,
 };
 
 use crate::approx::approx_score;
@@ -17,8 +19,9 @@ use crate::forward::{Scoring, may_be_empty, score};
 use crate::head::{from_hidden, from_hidden_backward};
 use crate::memory::Buffer;
 use crate::operands::Held;
+use crate::plaid::{Course, Index, plaid_search, scoring};
 use crate::plan::{plan, unsupported};
-use crate::retrieve::{results, retrieve};
+use crate::retrieve::{is_absent, results, retrieve, score_of};
 
 /// How to set a GPU up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,23 +114,24 @@ impl CudaBackend {
     /// Those of running `op`.
     pub fn measure(&self, op: &Op<'_>, repeats: usize) -> Result<Measurement> {
         // Compiled, uploaded, and everything that is computed only once.
-        self.run(op)?.wait()?;
+        let run = || self.run(op, &Cancel::new())?.wait();
+        run()?;
         self.context.pool.reset_peak();
         let before = self.memory().0;
         let mut wall_us = Vec::with_capacity(repeats);
         let begun = std::time::Instant::now();
         while wall_us.len() < repeats && (wall_us.len() < 3 || begun.elapsed() < WALL) {
             let started = std::time::Instant::now();
-            self.run(op)?.wait()?;
+            run()?;
             wall_us.push(started.elapsed().as_secs_f64() * 1e6);
         }
         let peak_bytes = self.memory().1 - before;
-        let (gpu_us, launches) = self.context.time(repeats, || self.run(op)?.wait())?;
+        let (gpu_us, launches) = self.context.time(repeats, run)?;
         let gpu_us = gpu_us.into_iter().map(f64::from).collect();
         Ok(Measurement { gpu_us, wall_us, peak_bytes, launches })
     }
 
-    fn run(&self, op: &Op<'_>) -> Result<Submission> {
+    fn run(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Submission> {
         match op {
             Op::Forward(op) => self.forward(op),
             Op::Backward(op) => {
@@ -156,8 +160,67 @@ impl CudaBackend {
                     Output::Scores(Scores { values: cast(scores), shape: vec![count], argmax: None })
                 }))
             }
+            Op::PlaidSearch(op) => self.search(op, cancel),
             other => Err(unsupported(other)),
         }
+    }
+
+    fn search(&self, op: &PlaidSearch<'_>, cancel: &Cancel) -> Result<Submission> {
+        let (width, count) = (Course::of(op).width, op.q.count());
+        if count * width == 0 {
+            return Ok(Submission::ready(Ok(Output::Hits(vec![Vec::new(); count]))));
+        }
+        let uploaded;
+        let index = match &op.index {
+            PlaidIndex::Host { codec, segments } => {
+                uploaded = Index::upload(&self.context, codec, segments)?;
+                &uploaded
+            }
+            PlaidIndex::Resident(resident) => resident.handle::<Index>()?,
+        };
+        let q = op.q.clone().flattened();
+        let found = plaid_search(&self.context, op, &q, index, cancel)?;
+        let hits = move || -> Result<Vec<Vec<Hit>>> {
+            let mut hits: Vec<Vec<Hit>> = Vec::with_capacity(count);
+            for (_, keys) in &found {
+                keys.block()?;
+                let mut keys: Vec<u64> = cast(keys.bytes());
+                hits.extend(keys.chunks_exact_mut(width).map(|keys| {
+                    // Many are not sorted on the device.
+                    keys.sort_unstable();
+                    let keys = keys.iter().filter(|key| !is_absent(**key));
+                    let hit = |&key: &u64| Hit {
+                        document: key as u32,
+                        score: score_of(key, true),
+                        winners: Vec::new(),
+                    };
+                    keys.map(hit).collect()
+                }));
+            }
+            Ok(hits)
+        };
+        if !op.options.explain {
+            return Ok(Submission::pending(Box::pin(async move { Ok(Output::Hits(hits()?)) })));
+        }
+        // Which pairs to explain is known only once the hits are here.
+        let mut hits = hits()?;
+        let (queries, documents): (Vec<u32>, Vec<u32>) =
+            (0u32..).zip(&hits).flat_map(|(i, hits)| hits.iter().map(move |hit| (i, hit.document))).unzip();
+        let options = Options { argmax: true, ..Options::default() };
+        // Scores and winners are laid out by queries alone; any documents will do.
+        let others = Documents::Tokens(q.clone());
+        let mut pairs = Forward::score_pairs(q.clone(), others, queries.clone(), queries.clone(), options)?;
+        pairs.pairing = Pairing::List { q: queries.into(), d: documents.into() };
+        let scoring = scoring(&pairs.q, &index.held, &pairs.pairing, op.options.normalize);
+        let explained =
+            self.scores(&pairs, |scores, argmax| score(&self.context, &scoring, scores, argmax))?;
+        let Output::Scores(Scores { argmax: Some(argmax), .. }) = explained.wait()? else {
+            unreachable!("scores with winners were asked for")
+        };
+        for (pair, hit) in hits.iter_mut().flatten().enumerate() {
+            hit.winners = argmax.pair(pair).to_vec();
+        }
+        Ok(Submission::ready(Ok(Output::Hits(hits))))
     }
 
     fn retrieve(&self, op: &Retrieve<'_>) -> Result<Submission> {
@@ -300,8 +363,15 @@ impl Backend for CudaBackend {
         Ok(Resident::new(meta, held))
     }
 
+    fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {
+        let index = Index::upload(&self.context, codec, segments)?;
+        let mut meta = IndexMeta::of(codec, segments, BackendKind::Cuda);
+        meta.bytes = index.bytes();
+        Ok(ResidentIndex::new(meta, index))
+    }
+
     fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {
-        match cancel.check().and_then(|()| self.run(op)) {
+        match cancel.check().and_then(|()| self.run(op, cancel)) {
             Ok(submission) => submission,
             Err(error) => Submission::ready(Err(error)),
         }

@@ -9,8 +9,9 @@ use maxsim_kernels::{Kernel, kernels};
 use crate::arch::Path;
 use crate::device::{Caps, Unit};
 use crate::params::{
-    AddParams, ApproxParams, CompactParams, ForwardParams, GatherParams, GroupParams, HiddenParams,
-    RowsParams, SelectParams, SumParams, UnitParams, WarpgroupParams, WeightParams,
+    AddParams, ApproxParams, CompactParams, EligibleParams, ForwardParams, GatherParams, GroupParams,
+    HiddenParams, JobsParams, MarkParams, RankParams, RoughParams, RowsParams, SelectParams, SumParams,
+    TurnParams, UnitParams, WarpgroupParams, WeightParams,
 };
 
 /// Element types, numbered as in `convert.cuh`.
@@ -599,9 +600,37 @@ pub(crate) fn topk_select() -> Unit {
 pub(crate) fn approx_score(kind: Kind, width: u32) -> Unit {
     let wide = 16 / kind.size();
     let wide = if width.is_multiple_of(wide) { wide } else { 1 };
-    let group = width.div_ceil(wide).next_power_of_two().clamp(1, 32);
-    let constants = [("kStored", kind as i64), ("kWide", wide.into()), ("kGroup", group.into())];
-    plain::<ApproxParams>(kernels::APPROX_SCORE, 128, &constants)
+    plain::<ApproxParams>(kernels::APPROX_SCORE, 128, &[("kStored", kind as i64), ("kWide", wide.into())])
+}
+
+/// `plaid/candidates.cuh`, and its shared memory.
+pub(crate) fn plaid_turn() -> (Unit, u32) {
+    (plain::<TurnParams>(kernels::PLAID_TURN, 256, &[]), 32 * 33 * 4)
+}
+
+/// `plaid/candidates.cuh`.
+pub(crate) fn plaid_eligible() -> Unit {
+    plain::<EligibleParams>(kernels::PLAID_ELIGIBLE, 256, &[])
+}
+
+/// `plaid/candidates.cuh`.
+pub(crate) fn plaid_mark() -> Unit {
+    plain::<MarkParams>(kernels::PLAID_MARK, 128, &[])
+}
+
+/// `plaid/candidates.cuh`; `aligned`: columns of every query begin at multiples of 16 bytes.
+pub(crate) fn plaid_rough(aligned: bool) -> Unit {
+    plain::<RoughParams>(kernels::PLAID_ROUGH, 128, &[("kWide", if aligned { 4 } else { 1 })])
+}
+
+/// `plaid/chosen.cuh`.
+pub(crate) fn plaid_jobs() -> Unit {
+    plain::<JobsParams>(kernels::PLAID_JOBS, 256, &[])
+}
+
+/// `plaid/chosen.cuh`.
+pub(crate) fn plaid_rank() -> Unit {
+    plain::<RankParams>(kernels::PLAID_RANK, 256, &[])
 }
 
 /// `backward/group.cuh`, by as many warps as have counters of `rows` document rows each in shared memory, and the bytes that

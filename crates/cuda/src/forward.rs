@@ -67,7 +67,7 @@ impl<'a> Scoring<'a> {
         }
     }
 
-    fn product(&self, context: &Context) -> Kind {
+    pub(crate) fn product(&self, context: &Context) -> Kind {
         config::product(context.caps().arch.path, self.q.dtype(), self.held.stored, self.precision)
     }
 
@@ -133,8 +133,19 @@ struct Layout {
     slots: Vec<Slot>,
     starts: Vec<u32>,
     tiles: Vec<u32>,
-    jobs: Vec<Job>,
+    jobs: Jobs,
     filled: u32,
+}
+
+/// Which tile meets which documents.
+#[derive(Default)]
+pub(crate) enum Jobs {
+    /// All tiles the same documents.
+    #[default]
+    Product,
+    Listed(Vec<Job>),
+    /// A list that is on the device, and its length.
+    Made(Buffer, u32),
 }
 
 impl Layout {
@@ -213,67 +224,90 @@ pub(crate) fn score(
     // What queries look like does not depend on the size of the tile.
     let permuted = TileConfig::choose(context.caps(), &problem).permuted();
     let queries = Queries::new(context, scoring.q, product, permuted, scoring.normalize_q)?;
-    let exact = match held.residual {
-        Some(_) if product != Kind::F32 => Some(Queries::new(context, scoring.q, Kind::F32, false, false)?),
-        _ => None,
+    let exact = exact_queries(context, scoring.q, held, product)?;
+    let d_factors = address(d_factors.as_deref());
+    let shared = Shared { context, scoring, queries: &queries, exact: exact.as_ref(), d_factors, scores };
+    let groups = match &held.residual {
+        None => std::iter::once(0..scoring.q.count() as u32).collect(),
+        Some(residual) => shared.groups(WORKSPACE / 4 / residual.centroid_count.max(1) as usize, usize::MAX),
     };
-    let shared =
-        Shared { context, scoring, queries: &queries, d_factors: address(d_factors.as_deref()), scores };
-    for group in shared.groups() {
-        let table = match &held.residual {
-            Some(_) => Some(shared.table(exact.as_ref().unwrap_or(&queries), &group)?),
-            None => None,
-        };
+    for group in groups {
+        let table = held.residual.as_ref().map(|_| shared.table(&group)).transpose()?;
         shared.run(&problem, &group, table.as_ref(), argmax)?;
     }
     Ok(())
 }
 
+/// Queries in f32, for the table of residual documents, where they are multiplied as something else.
+pub(crate) fn exact_queries(
+    context: &Context,
+    q: &Tokens<'_>,
+    held: &Held,
+    product: Kind,
+) -> Result<Option<Queries>> {
+    let wanted = held.residual.is_some() && product != Kind::F32;
+    wanted.then(|| Queries::new(context, q, Kind::F32, false, false)).transpose()
+}
+
 /// What all launches of a scoring have in common.
-struct Shared<'a> {
-    context: &'a Context,
-    scoring: &'a Scoring<'a>,
-    queries: &'a Queries,
-    d_factors: u64,
-    scores: &'a Buffer,
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) scoring: &'a Scoring<'a>,
+    pub(crate) queries: &'a Queries,
+    /// The same in f32 where they are multiplied as something else.
+    pub(crate) exact: Option<&'a Queries>,
+    pub(crate) d_factors: u64,
+    pub(crate) scores: &'a Buffer,
 }
 
 /// Similarities of a group of query rows with all centroids: f32 `[centroids, stride]`.
-struct Table {
-    values: Buffer,
-    stride: u32,
-    first_row: u32,
+pub(crate) struct Table {
+    pub(crate) values: Buffer,
+    pub(crate) stride: u32,
+    pub(crate) first_row: u32,
+}
+
+/// Where query rows lie, for those who list what meets them.
+pub(crate) struct Tiles<'a> {
+    /// Query of every tile, counted from the group's first: the only one where queries lie apart, else the last.
+    pub(crate) owners: &'a [u32],
+    /// Document rows of a product.
+    pub(crate) columns: u32,
+    /// Jobs that run at a time.
+    pub(crate) workers: u32,
 }
 
 impl Shared<'_> {
-    fn rows_of(&self, queries: &Range<u32>) -> u32 {
+    pub(crate) fn rows_of(&self, queries: &Range<u32>) -> u32 {
         let offsets = &self.queries.packing.offsets;
         offsets[queries.end as usize] - offsets[queries.start as usize]
     }
 
-    /// Queries in groups whose tables fit into the workspace; all at once where there are none.
-    fn groups(&self) -> Vec<Range<u32>> {
+    /// Queries in groups of at most so many rows and queries, at least one.
+    pub(crate) fn groups(&self, rows: usize, queries: usize) -> Vec<Range<u32>> {
         let count = self.scoring.q.count() as u32;
-        let Some(residual) = &self.scoring.held.residual else {
-            return std::iter::once(0..count).collect();
-        };
-        let most = (WORKSPACE / 4 / residual.centroid_count.max(1) as usize).max(1) as u32;
         let mut groups: Vec<Range<u32>> = Vec::new();
         for query in 0..count {
             match groups.last_mut() {
-                Some(group) if self.rows_of(&(group.start..query + 1)) <= most => group.end = query + 1,
+                Some(group)
+                    if self.rows_of(&(group.start..query + 1)) as usize <= rows && group.len() < queries =>
+                {
+                    group.end = query + 1;
+                }
                 _ => groups.push(query..query + 1),
             }
         }
         groups
     }
 
-    fn table(&self, exact: &Queries, group: &Range<u32>) -> Result<Table> {
+    pub(crate) fn table(&self, group: &Range<u32>) -> Result<Table> {
         let residual = self.scoring.held.residual.as_ref().expect("residual documents");
         // Rows are read 16 bytes at a time, and the last one's end is read over by less than a tile.
         let stride = self.rows_of(group).max(1).next_multiple_of(4);
         let rows = residual.centroid_count as usize * stride as usize;
         let values = self.context.pool.buffer((rows + 32) * 4)?;
+        let exact = self.exact.unwrap_or(self.queries);
         let first_row = exact.packing.offsets[group.start as usize];
         let projection = Projection {
             q: &exact.rows,
@@ -289,6 +323,57 @@ impl Shared<'_> {
         };
         project(self.context, &projection, &values, stride)?;
         Ok(Table { values, stride, first_row })
+    }
+
+    /// A group's scores `[queries, width]` of documents that `jobs` lists, its slots counting documents by their place in that
+    /// list. Queries that lie `apart` share no tile.
+    pub(crate) fn listed(
+        &self,
+        problem: &Problem,
+        group: &Range<u32>,
+        table: &Table,
+        width: usize,
+        apart: bool,
+        jobs: impl FnOnce(Tiles<'_>) -> Result<Jobs>,
+    ) -> Result<()> {
+        let packing = &self.queries.packing;
+        let rows = group.clone().map(|query| packing.rows_of(query).next_multiple_of(SLOT_ALIGN));
+        let together = if apart { rows.max().unwrap_or(0) } else { rows.fold(0, u32::saturating_add) };
+        let config = Scorer::choose(self.context.caps(), &Problem { rows: together, ..*problem });
+        let mut layout = Layout::new();
+        let mut owners = Vec::new();
+        for (i, query) in (0u32..).zip(group.clone()) {
+            let first = i64::from(i) * width as i64;
+            let work = Work { query, documents: 0..0, score: first, winners: Winners::default() };
+            layout.place(packing, &work, first, config.rows());
+            if apart {
+                layout.close_tile();
+            }
+            owners.resize(layout.tile_count() as usize, i);
+        }
+        layout.close_tile();
+        owners.resize(layout.tile_count() as usize, group.len() as u32 - 1);
+        if owners.is_empty() {
+            return Ok(());
+        }
+        let caps = self.context.caps();
+        let workers = caps.processors * config.blocks(caps) * config.jobs();
+        layout.jobs = jobs(Tiles { owners: &owners, columns: config.columns(), workers })?;
+        let stride = self.sums_stride(group, &config);
+        let launcher = Launcher { shared: self, config: &config, table: Some(table), argmax: None, stride };
+        launcher.launch(&layout, &(0..0), group.len() * width, |partials| SumParams {
+            partials,
+            score_stride: width as i64,
+            documents: width as u32,
+            first_query: group.start,
+            ..SumParams::default()
+        })
+    }
+
+    /// Blocks of 32 rows of a group's longest query, if it does not fit into a tile; else 0.
+    fn sums_stride(&self, group: &Range<u32>, config: &Scorer) -> u32 {
+        let longest = group.clone().map(|q| self.queries.packing.rows_of(q)).max().unwrap_or(0);
+        if longest > config.rows() { longest.div_ceil(BLOCK) } else { 0 }
     }
 
     fn run(
@@ -313,8 +398,7 @@ impl Shared<'_> {
             }
         };
         let config = Scorer::choose(self.context.caps(), &Problem { rows: together, ..*problem });
-        let longest = group.clone().map(|q| self.queries.packing.rows_of(q)).max().unwrap_or(0);
-        let stride = if longest > config.rows() { longest.div_ceil(BLOCK) } else { 0 };
+        let stride = self.sums_stride(group, &config);
         // Sums of blocks are kept for as many pairs as the workspace holds.
         let most = if stride == 0 { usize::MAX } else { (WORKSPACE / 4 / stride as usize).max(1) };
         let launch = Launcher { shared: self, config: &config, table, argmax: argmax.map(|a| a.0), stride };
@@ -398,6 +482,7 @@ impl Launcher<'_> {
             pairs += work.documents.len();
         }
         let most = self.job_rows(work);
+        let mut jobs = Vec::new();
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by_key(|&w| (work[w].documents.start, work[w].documents.end));
         let mut at = 0;
@@ -412,16 +497,12 @@ impl Launcher<'_> {
             layout.close_tile();
             for tile in first_tile..layout.tile_count() {
                 self.cut(&documents, most, |part| {
-                    layout.jobs.push(Job {
-                        tile,
-                        document_begin: part.start,
-                        document_end: part.end,
-                        unused: 0,
-                    });
+                    jobs.push(Job { tile, document_begin: part.start, document_end: part.end, shift: 0 });
                 });
             }
             at += same;
         }
+        layout.jobs = Jobs::Listed(jobs);
         let each = |of: &dyn Fn(&Work, u32) -> u32| -> Vec<u32> {
             work.iter().flat_map(|w| w.documents.clone().map(move |j| of(w, j))).collect()
         };
@@ -473,7 +554,7 @@ impl Launcher<'_> {
         pairs: usize,
         sums: impl FnOnce(u64) -> SumParams,
     ) -> Result<()> {
-        let Shared { context, scoring, queries, d_factors, scores } = *self.shared;
+        let Shared { context, scoring, queries, d_factors, scores, .. } = *self.shared;
         let (pool, held, config) = (&context.pool, scoring.held, self.config);
         if layout.tile_count() == 0 || pairs == 0 {
             return Ok(());
@@ -481,15 +562,23 @@ impl Launcher<'_> {
         let slots = pool.upload(&layout.slots)?;
         let starts = pool.upload(&layout.starts)?;
         let tiles = pool.upload(&layout.tiles)?;
-        let job_list = if layout.jobs.is_empty() { None } else { Some(pool.upload(&layout.jobs)?) };
+        let uploaded = match &layout.jobs {
+            Jobs::Listed(jobs) => Some((pool.upload(jobs)?, jobs.len() as u32)),
+            _ => None,
+        };
+        let job_list = match &layout.jobs {
+            Jobs::Product => None,
+            Jobs::Listed(_) => uploaded.as_ref().map(|(list, count)| (list, *count)),
+            Jobs::Made(list, count) => Some((list, *count)),
+        };
         let partials =
             if self.stride > 0 { Some(pool.buffer(pairs * self.stride as usize * 4)?) } else { None };
         let resident = context.caps().processors * config.blocks(context.caps());
         // Jobs that run at a time.
         let workers = resident * config.jobs();
         let offsets = &held.packing.offsets;
-        let (jobs, chunks) = match &job_list {
-            Some(_) => (layout.jobs.len() as u32, None),
+        let (jobs, chunks) = match job_list {
+            Some((_, count)) => (count, None),
             None => {
                 let rows = offsets[documents.end as usize] - offsets[documents.start as usize];
                 let rows = chunk_rows(rows, layout.tile_count(), workers, config.columns());
@@ -509,7 +598,7 @@ impl Launcher<'_> {
             q_starts: starts.address(),
             slots: slots.address(),
             tiles: tiles.address(),
-            job_list: address(job_list.as_ref()),
+            job_list: address(job_list.map(|(list, _)| list)),
             chunk_documents: address(chunks.as_deref()),
             table: address(self.table.map(|t| &t.values)),
             codes: residual.map_or(0, |r| r.codes.address()),

@@ -25,6 +25,7 @@ pub mod jit;
 mod memory;
 mod operands;
 mod params;
+mod plaid;
 mod plan;
 mod retrieve;
 mod shards;

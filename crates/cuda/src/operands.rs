@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use maxsim_core::{
-    DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch,
+    Codec, DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch,
 };
 
 use crate::backward::Operand;
@@ -59,6 +59,12 @@ impl Packing {
             offsets.push(rows);
         }
         Self { offsets, ids, runs }
+    }
+
+    /// Sequences whose rows follow each other, all of which count: sequence `i` is rows `offsets[i]..offsets[i + 1]`.
+    pub(crate) fn packed(offsets: Vec<u32>) -> Self {
+        let rows = offsets[offsets.len() - 1] as usize;
+        Self { offsets, ids: None, runs: std::iter::once(0..rows).collect() }
     }
 
     pub(crate) fn rows(&self) -> u32 {
@@ -348,9 +354,23 @@ impl Held {
         let codec = residual.codec();
         let packing = Packing::new(residual.sequences());
         let width = codec.residual_bytes();
-        let stride = stride(width);
-        let rows = context.pool.upload(&packing.gather(residual.residuals(), width, stride))?;
+        let rows = context.pool.upload(&packing.gather(residual.residuals(), width, stride(width)))?;
         let codes: Vec<u32> = packing.slots().map(|slot| residual.codes()[slot]).collect();
+        let codes = context.pool.upload(&codes)?;
+        let norms =
+            residual.inv_norms().map(|norms| -> Vec<f32> { packing.slots().map(|s| norms.get(s)).collect() });
+        Self::encoded(context, codec, packing, rows, codes, norms)
+    }
+
+    /// Residual documents whose packed residuals (rows padded to 16 bytes) and codes are on the device already.
+    pub(crate) fn encoded(
+        context: &Context,
+        codec: &Codec<'_>,
+        packing: Packing,
+        rows: Buffer,
+        codes: Buffer,
+        norms: Option<Vec<f32>>,
+    ) -> Result<Self> {
         let centroids = codec.centroids().data().to_f32();
         let table_stride = (codec.dim() * 4).next_multiple_of(16);
         let mut padded = vec![0f32; codec.count() * table_stride / 4];
@@ -363,7 +383,7 @@ impl Held {
             .map(|bucket| codec.bucket_weights()[usize::from(bucket)])
             .collect();
         let parts = ResidualParts {
-            codes: context.pool.upload(&codes)?,
+            codes,
             table_rows: context.pool.upload(&padded)?,
             table_stride: table_stride as u32,
             centroids: context.pool.upload(&centroids)?,
@@ -371,12 +391,11 @@ impl Held {
             weights: context.pool.upload(&weights)?,
         };
         let stored = Stored::residual(codec);
-        let norms =
-            residual.inv_norms().map(|norms| -> Vec<f32> { packing.slots().map(|s| norms.get(s)).collect() });
+        let stride = stride(codec.residual_bytes());
         let held =
             Self::finish(context, packing, stored, codec.dim(), rows, stride, Some(parts), 1.0, None, false)?;
-        if let Some(norms) = norms {
-            let norms = [norms, vec![0.0; SLACK]].concat();
+        if let Some(mut norms) = norms {
+            norms.resize(norms.len() + SLACK, 0.0);
             *held.norms() = Some(Arc::new(context.pool.upload(&norms)?));
         }
         Ok(held)
@@ -533,7 +552,8 @@ impl Held {
             + self.offsets.bytes()
             + residual
             + optional(self.ids.as_ref())
-            + optional(self.scales.as_deref())) as u64
+            + optional(self.scales.as_deref())
+            + optional(self.norms().as_deref())) as u64
     }
 }
 

@@ -30,7 +30,7 @@ mirrored! {
 
 mirrored! {
     /// `forward/params.cuh`.
-    Job { tile: u32, document_begin: u32, document_end: u32, unused: u32 }
+    Job { tile: u32, document_begin: u32, document_end: u32, shift: u32 }
 }
 
 mirrored! {
@@ -145,6 +145,82 @@ mirrored! {
         centroids: u32,
         width: u32,
         unused: u32,
+    }
+}
+
+mirrored! {
+    /// `plaid/candidates.cuh`.
+    TurnParams { table: Address, eligible: Address, turned: Address, rows: u32, stride: u32, centroids: u32, unused: u32 }
+}
+
+mirrored! {
+    /// `plaid/candidates.cuh`.
+    EligibleParams {
+        codes: Address,
+        offsets: Address,
+        allowed: Address,
+        eligible: Address,
+        documents: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
+    /// `plaid/candidates.cuh`.
+    MarkParams {
+        keys: Address,
+        table: Address,
+        factors: Address,
+        owners: Address,
+        rows: Address,
+        list_offsets: Address,
+        list_entries: Address,
+        probed: Address,
+        candidates: Address,
+        probes: u32,
+        stride: u32,
+        centroid_words: u32,
+        document_words: u32,
+        restricted: u32,
+        threshold: f32,
+    }
+}
+
+mirrored! {
+    /// `plaid/candidates.cuh`.
+    RoughParams {
+        table: Address,
+        factors: Address,
+        codes: Address,
+        offsets: Address,
+        rows: Address,
+        candidates: Address,
+        allowed: Address,
+        scores: Address,
+        documents: u32,
+        document_words: u32,
+        centroids: u32,
+        stride: u32,
+        span: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
+    /// `plaid/chosen.cuh`.
+    JobsParams { keys: Address, owners: Address, jobs: Address, tiles: u32, width: u32 }
+}
+
+mirrored! {
+    /// `plaid/chosen.cuh`.
+    RankParams {
+        scores: Address,
+        chosen: Address,
+        before: Address,
+        keys: Address,
+        stride: u64,
+        width: u32,
+        before_count: u32,
     }
 }
 

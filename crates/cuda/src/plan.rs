@@ -1,10 +1,11 @@
 //! How an operator will be run: a pure function of the operator and the device.
 
-use maxsim_core::{BackendKind, Documents, Error, Forward, Op, Plan, Result};
+use maxsim_core::{BackendKind, Documents, Error, Forward, Op, PlaidIndex, Plan, Result};
 
 use crate::config::{self, Kind, Problem, Scorer, Stored, Use};
 use crate::device::Caps;
 use crate::operands::Held;
+use crate::plaid::{Course, Index};
 
 /// How documents are stored, here or there.
 fn stored(documents: &Documents<'_>) -> Result<Stored> {
@@ -44,6 +45,12 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
             notes.push("both methods are two gathers without atomics".into());
             (Some(&op.forward), true)
         }
+        Op::PlaidSearch(op) => {
+            if let PlaidIndex::Resident(resident) = &op.index {
+                resident.handle::<Index>()?;
+            }
+            (None, false)
+        }
         Op::FromHidden(_) | Op::FromHiddenBackward(_) | Op::ApproxScore(_) => (None, false),
         other => return Err(unsupported(other)),
     };
@@ -59,6 +66,16 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
             format!("{}×{} as {}", forward.q.dtype(), forward.d.dtype(), product.dtype()),
         ));
         choices.push(("shared", format!("{} bytes", scorer.shared())));
+    }
+    if let Op::PlaidSearch(op) = op {
+        let course = Course::of(op);
+        kernel = format!("{kernel}/{}", if course.probing { "probing" } else { "everything" });
+        if course.probing {
+            choices.push(("probes", course.probes.to_string()));
+            choices.push(("kept", course.kept.to_string()));
+        } else {
+            choices.push(("documents", course.allowed.to_string()));
+        }
     }
     if let Op::FromHidden(op) = op {
         let stored = Stored::Vectors(op.h.dtype().into());

@@ -54,18 +54,24 @@ pub(crate) fn retrieve(context: &Context, op: &Retrieve<'_>, held: &Held) -> Res
 
 /// What is selected from: scores of documents `first ..`, and keys of what was best so far.
 #[derive(Default)]
-struct Source {
-    scores: u64,
-    stride: u64,
-    count: u32,
-    first: u32,
-    before: u64,
-    before_count: u32,
+pub(crate) struct Source {
+    pub(crate) scores: u64,
+    pub(crate) stride: u64,
+    pub(crate) count: u32,
+    pub(crate) first: u32,
+    pub(crate) before: u64,
+    pub(crate) before_count: u32,
 }
 
 /// The best `width` of every query, in order where they can be sorted. Many scores are cut into segments for a block each;
-/// what is best of those is selected from again.
-fn select(context: &Context, source: Source, queries: usize, width: usize, largest: bool) -> Result<Buffer> {
+/// what is best of those is selected from again. NaN, the score of what takes no part, comes last: see [`is_absent`].
+pub(crate) fn select(
+    context: &Context,
+    source: Source,
+    queries: usize,
+    width: usize,
+    largest: bool,
+) -> Result<Buffer> {
     let unit = config::topk_select();
     let capacity = if width <= SORTED { width.next_power_of_two().max(2) as u32 } else { 0 };
     let (mut source, mut best): (Source, Option<Buffer>) = (source, None);
@@ -108,17 +114,24 @@ pub(crate) fn results(op_shape: Vec<usize>, width: usize, largest: bool, mut key
     if width > SORTED {
         keys.chunks_exact_mut(width).for_each(<[u64]>::sort_unstable);
     }
-    let score = |key: u64| {
-        let high = (key >> 32) as u32;
-        let ascending = if largest { !high } else { high };
-        f32::from_bits(if ascending >> 31 == 1 { ascending ^ 0x8000_0000 } else { !ascending })
-    };
     TopK {
-        scores: keys.iter().map(|&key| score(key)).collect(),
+        scores: keys.iter().map(|&key| score_of(key, largest)).collect(),
         indices: keys.iter().map(|&key| key as u32).collect(),
         shape: op_shape,
         argmax: None,
     }
+}
+
+/// The score in a key.
+pub(crate) fn score_of(key: u64, largest: bool) -> f32 {
+    let high = (key >> 32) as u32;
+    let ascending = if largest { !high } else { high };
+    f32::from_bits(if ascending >> 31 == 1 { ascending ^ 0x8000_0000 } else { !ascending })
+}
+
+/// Whether a key is that of something that takes no part, or of nothing.
+pub(crate) fn is_absent(key: u64) -> bool {
+    key >> 32 == u64::from(u32::MAX)
 }
 
 #[cfg(test)]

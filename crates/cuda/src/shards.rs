@@ -6,9 +6,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use maxsim_core::plaid::Segment;
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Documents, Error, Forward, Op, Output, Pairing, Plan,
-    Resident, ResidentMeta, Result, Retrieve, RetrieveOptions, Scores, Submission, TopK,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, Documents, Error, Forward, Op, Output, Pairing,
+    Plan, Resident, ResidentIndex, ResidentMeta, Result, Retrieve, RetrieveOptions, Scores, Submission, TopK,
 };
 
 /// A backend over several others. Uploaded documents are spread over them; everything else runs on the first.
@@ -212,6 +213,10 @@ impl Backend for ShardedBackend {
         let mut meta = ResidentMeta::of(documents, self.info.kind, normalized);
         meta.bytes = parts.iter().map(|part| part.resident.meta().bytes).sum();
         Ok(Resident::new(meta, Parts(parts)))
+    }
+
+    fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {
+        self.shards[0].upload_index(codec, segments)
     }
 
     fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {

@@ -115,6 +115,9 @@ pub fn variants(path: Path) -> Vec<Unit> {
     }
     let documents = [(300, 32), (3000, 32), (300, 1), (100_000, 1)];
     units.extend(documents.map(|(rows, pairs)| config::backward_group(&caps, rows, pairs).0));
+    units.extend([config::plaid_turn().0, config::plaid_eligible(), config::plaid_mark()]);
+    units.extend([config::plaid_rough(true), config::plaid_rough(false)]);
+    units.extend([config::plaid_jobs(), config::plaid_rank()]);
     units.extend([config::forward_sum(), config::topk_select(), config::head_compact(), config::head_add()]);
     let mut seen = HashSet::new();
     units.retain(|unit| seen.insert(unit.clone()));

@@ -113,6 +113,11 @@ MS_FN u32 add_shared(u32* to, u32 x) {
     return before;
 }
 MS_FN void add_global(float* to, float x) { *to += x; }
+MS_FN u32 or_global(u32* to, u32 x) {
+    u32 before = *to;
+    *to |= x;
+    return before;
+}
 
 MS_FN float f16_to_f32(u16 x) { return static_cast<float>(same_bits<_Float16>(x)); }
 MS_FN u16 f32_to_f16(float x) { return same_bits<u16>(static_cast<_Float16>(x)); }

@@ -19,9 +19,10 @@ struct Slot {
     i64 argmax_stride;
 };
 
-// A tile of query rows and the documents it meets.
+// A tile of query rows and the documents it meets. Where slots count documents, document `j` is number `j + shift` (modulo
+// 2³²): results of documents from all over the place can lie side by side.
 struct Job {
-    u32 tile, document_begin, document_end, unused;
+    u32 tile, document_begin, document_end, shift;
 };
 
 struct ForwardParams {

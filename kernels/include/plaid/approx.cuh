@@ -4,6 +4,71 @@
 
 namespace maxsim {
 
+// Columns of a table that a warp sums up at a time. Sums are the same tree over columns whatever kWide is.
+constexpr u32 kColumnBlock = 32;
+
+// One warp: the score of the document whose tokens' codes are `codes[begin .. end]`, by the table's columns
+// `[column, column + width)` of rows `stride` elements apart. `factors`: per column, or null. kGroup lanes read one token's row,
+// kWide elements each, 32 together, so that the warp reads 32 / kGroup tokens at a time. Codes are read 32 at a time, and none of
+// the table's rows that they name waits for another.
+template <int kStored, int kWide>
+MS_FN float approx_document(const u8* table, u32 centroids, u32 stride, u32 column, u32 width, const float* factors,
+                            const u32* codes, u32 begin, u32 end) {
+    constexpr u32 kGroup = kColumnBlock / kWide, kTokens = kWarp / kGroup;
+    constexpr int kSize = size_of(kStored);
+    u32 token = lane_index() / kGroup, lane = lane_index() % kGroup * kWide;
+    float score = 0.0f;
+    if (centroids == 0) return score;
+    for (u32 first = 0; first < width; first += kColumnBlock) {
+        u32 mine = first + lane;
+        float best[kWide];
+#pragma unroll
+        for (int i = 0; i < kWide; i++) best[i] = negative_infinity();
+        // Lanes without columns read others', and are not asked.
+        const u8* from = table + (u64(column) + (mine < width ? mine : 0)) * kSize;
+        for (u32 base = begin; base < end; base += kWarp) {
+            // The last token again changes no maximum.
+            u32 here = codes[min_u32(base + lane_index(), end - 1)];
+#pragma unroll 8
+            for (u32 t = 0; t < kWarp; t += kTokens) {
+                u32 code = shuffle(here, t + token);
+                // On the device alone nobody has checked codes: those out of range are masked.
+                bool valid = code < centroids;
+                const u8* row = from + u64(valid ? code : 0) * stride * kSize;
+                float x[kWide];
+                if constexpr (kWide == 1) {
+                    x[0] = load_element<kStored>(row);
+                } else {
+                    U4 words = *reinterpret_cast<const U4*>(row);
+#pragma unroll
+                    for (int i = 0; i < kWide; i++)
+                        x[i] = load_element<kStored>(reinterpret_cast<const u8*>(&words) + i * kSize);
+                }
+#pragma unroll
+                for (int i = 0; i < kWide; i++) best[i] = max_number(best[i], valid ? x[i] : negative_infinity());
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < kWide; i++) {
+            float b = best[i];
+#pragma unroll
+            for (u32 step = kGroup; step < kWarp; step *= 2) b = max_number(b, shuffle_xor(b, step));
+            bool wins = b > negative_infinity() && mine + i < width;
+            if (factors && wins) b *= factors[mine + i];
+            best[i] = wins && b == b ? b : 0.0f;
+        }
+#pragma unroll
+        for (int step = 1; step < kWide; step *= 2)
+#pragma unroll
+            for (int i = 0; i < kWide; i += 2 * step) best[i] += best[i + step];
+        float sum = best[0];
+#pragma unroll
+        for (u32 step = 1; step < kGroup; step *= 2) sum += shuffle_xor(sum, step);
+        score += sum;
+    }
+    return score;
+}
+
 struct ApproxParams {
     const u8* table;      // [centroids, width] f32 or f16
     const u32* codes;     // per row
@@ -12,52 +77,13 @@ struct ApproxParams {
     u32 documents, centroids, width, unused;
 };
 
-// One warp a document. kGroup lanes read one token's row of the table, kWide elements each; the warp reads 32 / kGroup
-// tokens at a time.
+// Every document, one warp each.
 template <class C>
 MS_FN void approx_score(const ApproxParams& p) {
-    constexpr u32 kTokens = kWarp / C::kGroup;
-    constexpr int kSize = size_of(C::kStored);
     u32 document = block_index() * (C::kThreads / kWarp) + warp_index();
     if (document >= p.documents) return;
-    u32 begin = p.offsets[document], end = p.offsets[document + 1];
-    u32 token = lane_index() / C::kGroup, lane = lane_index() % C::kGroup;
-    float score = 0.0f;
-    for (u32 first = 0; first < p.width; first += C::kGroup * C::kWide) {
-        u32 column = first + lane * C::kWide;
-        float best[C::kWide];
-#pragma unroll
-        for (int i = 0; i < C::kWide; i++) best[i] = negative_infinity();
-        if (column < p.width) {
-#pragma unroll 4
-            for (u32 row = begin + token; row < end; row += kTokens) {
-                u32 code = p.codes[row];
-                // On the device alone nobody has checked codes: those out of range are masked.
-                if (code >= p.centroids) continue;
-                const u8* from = p.table + (u64(code) * p.width + column) * kSize;
-                float x[C::kWide];
-                if constexpr (C::kWide == 1) {
-                    x[0] = load_element<C::kStored>(from);
-                } else {
-                    U4 words = *reinterpret_cast<const U4*>(from);
-#pragma unroll
-                    for (int i = 0; i < C::kWide; i++)
-                        x[i] = load_element<C::kStored>(reinterpret_cast<const u8*>(&words) + i * kSize);
-                }
-#pragma unroll
-                for (int i = 0; i < C::kWide; i++) best[i] = max_number(best[i], x[i]);
-            }
-        }
-        float sum = 0.0f;
-#pragma unroll
-        for (int i = 0; i < C::kWide; i++) {
-            float b = best[i];
-            for (u32 step = C::kGroup; step < kWarp; step *= 2) b = max_number(b, shuffle_xor(b, step));
-            if (b > negative_infinity()) sum += b;
-        }
-        for (u32 step = 1; step < C::kGroup; step *= 2) sum += shuffle_xor(sum, step);
-        score += sum;
-    }
+    float score = approx_document<C::kStored, C::kWide>(p.table, p.centroids, p.width, 0, p.width, nullptr, p.codes,
+                                                        p.offsets[document], p.offsets[document + 1]);
     if (lane_index() == 0) p.scores[document] = score;
 }
 

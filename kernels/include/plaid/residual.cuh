@@ -53,14 +53,15 @@ struct ResidualKernel {
     u8* shared;
     u32 lane, quarter, warp;
     Job job;
-    u32 queries[C::kSteps][4][2];
+    u32 queries[C::kSteps][4][2];  // those of tile `loaded`
+    u32 loaded;
     // Column of the table of this lane's 8 query rows; kNoQuery: none of them is one.
     u32 table_column;
     bool vectors;  // they can be read 16 bytes at a time
     // Two bits: the four weights, bytes apart.
     u32 first_low, first_high, rest_low, rest_high;
 
-    MS_FN explicit ResidualKernel(const ForwardParams& params) : p(params), shared(shared_memory()) {
+    MS_FN explicit ResidualKernel(const ForwardParams& params) : p(params), shared(shared_memory()), loaded(kNoQuery) {
         lane = lane_index(), quarter = lane % 4, warp = warp_index();
         if constexpr (C::kBits == 2) {
             first_low = first_high = rest_low = rest_high = 0;
@@ -304,7 +305,7 @@ struct ResidualKernel {
         }
         sync_warp();
         for (u32 s = p.tiles[job.tile]; s < p.tiles[job.tile + 1]; s++)
-            add_up<C::kArgmax>(p, s, j, begin_row, [&](u32 row) {
+            add_up<C::kArgmax>(p, s, j + job.shift, begin_row, [&](u32 row) {
                 return Best{best_values()[row], C::kArgmax ? best_rows()[row] : -1};
             });
         sync_warp();
@@ -313,7 +314,8 @@ struct ResidualKernel {
     MS_FN void run(u32 index) {
         job = find_job(p, index);
         if (job.document_begin >= job.document_end) return;
-        load_queries();
+        if (job.tile != loaded) load_queries();
+        loaded = job.tile;
         for (u32 j = job.document_begin; j < job.document_end; j++) score_document(j);
     }
 };

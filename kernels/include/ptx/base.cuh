@@ -72,6 +72,8 @@ MS_FN u32 select_bytes(u32 low, u32 high, u32 places) { return __byte_perm(low, 
 
 MS_FN u32 add_shared(u32* to, u32 x) { return atomicAdd(to, x); }
 MS_FN void add_global(float* to, float x) { atomicAdd(to, x); }
+// What was there before.
+MS_FN u32 or_global(u32* to, u32 x) { return atomicOr(to, x); }
 
 MS_FN float f16_to_f32(u16 x) {
     float y;

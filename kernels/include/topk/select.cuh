@@ -16,8 +16,12 @@ struct SelectParams {
     u32 segments;  // blocks a query: each leaves `width` keys, those that it lacks worse than any other
 };
 
+// Half of a key behind all scores: of NaN, which is the score of what takes no part.
+constexpr u32 kAbsent = 0xffffffffu;
+
 // Ascending keys are results in order: better score first, lower index among equals.
 MS_FN u64 key_of(float score, u32 index, bool largest) {
+    if (score != score) return u64(kAbsent) << 32 | index;
     // −0 and 0 are equal scores.
     u32 bits = float_to_bits(score == 0.0f ? 0.0f : score);
     u32 ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;

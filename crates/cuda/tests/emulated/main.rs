@@ -7,6 +7,7 @@ mod forward;
 mod golden;
 mod invariance;
 mod measure;
+mod plaid;
 mod shards;
 
 use std::path::PathBuf;
