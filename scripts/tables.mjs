@@ -49,10 +49,27 @@ function plaid() {
   );
 }
 
+/** Microseconds on the GPU: the larger of bytes and operations over the device's rates, the peers of the same run, ours. */
+function cuda() {
+  const time = (us) => (us === undefined ? "" : us < 100 ? us.toFixed(1) : us.toFixed(0));
+  const rows = record("h200/cuda.json").cases.map(({ name, floor_us: floor, gpu_us: ours, peers }) => {
+    const peer = (names) => {
+      const times = names.map((key) => peers[key]?.gpu_us).filter((us) => us !== undefined);
+      return times.length > 0 ? Math.min(...times) : undefined;
+    };
+    const [lik, flash] = [peer(["lik", "lik-unified", "lik-lowmem"]), peer(["flash"])];
+    const best = Math.min(lik ?? Infinity, flash ?? Infinity);
+    const ratio = best === Infinity ? "" : (best / ours).toFixed(2);
+    return [name.replace(/(\d)x(\d)/g, "$1×$2"), time(floor), time(lik), time(flash), time(ours), ratio];
+  });
+  return table(["Nq×Nd Lq×Ld", "floor", "late-interaction-kernels", "flash-maxsim", "**maxsim**", "best peer / ours"], rows);
+}
+
 const TABLES = {
   "cpu-avx512": () => cpu("cpu-spr/peers-avx512.json", "avx512-vnni"),
   "cpu-avx2": () => cpu("cpu-spr/peers-avx2.json", "avx2"),
   "plaid": plaid,
+  "cuda-h200": cuda,
 };
 
 const readme = text("README.md");
