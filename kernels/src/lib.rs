@@ -46,6 +46,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "ptx/wgmma.cuh",
     "rows.cuh",
     "topk/select.cuh",
+    "warp.cuh",
 );
 
 /// Headers that take the place of those of the same name when a unit is compiled for the host.

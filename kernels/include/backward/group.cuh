@@ -4,6 +4,7 @@
 // of the warps before it, and within a warp the order is that of pairs and lanes.
 #pragma once
 #include "backward/pairs.cuh"
+#include "warp.cuh"
 
 namespace maxsim {
 
@@ -106,11 +107,7 @@ MS_FN void backward_group(const GroupParams& p) {
         u32 r = base + thread_index(), sum = 0;
         if (r < rows)
             for (u32 w = 0; w < kWarps; w++) sum += counts[w * rows + r];
-        u32 up_to = sum;
-        for (u32 step = 1; step < kWarp; step *= 2) {
-            u32 other = shuffle(up_to, lane >= step ? lane - step : lane);
-            if (lane >= step) up_to += other;
-        }
+        u32 up_to = running_sum(sum);
         if (lane == kWarp - 1) sums[warp] = up_to;
         sync_block();
         u32 at = done + up_to - sum;

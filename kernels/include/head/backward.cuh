@@ -2,6 +2,7 @@
 #pragma once
 #include "backward/group.cuh"
 #include "convert.cuh"
+#include "warp.cuh"
 
 namespace maxsim {
 
@@ -25,11 +26,7 @@ MS_FN void head_compact(const CompactParams& p) {
             u32 row = first + i;
             if (row < p.total && p.ranges[row].begin < p.ranges[row].end) wins |= 1u << i;
         }
-        u32 own = count_bits(wins), up_to = own;
-        for (u32 step = 1; step < kWarp; step *= 2) {
-            u32 other = shuffle(up_to, lane >= step ? lane - step : lane);
-            if (lane >= step) up_to += other;
-        }
+        u32 own = count_bits(wins), up_to = running_sum(own);
         if (lane == kWarp - 1) sums[warp] = up_to;
         sync_block();
         u32 at = done + up_to - own;

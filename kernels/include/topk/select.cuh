@@ -1,6 +1,7 @@
 // The best scores of every query: radix selection over 64-bit keys, then a bitonic sort of what was selected.
 #pragma once
 #include "ptx/base.cuh"
+#include "warp.cuh"
 
 namespace maxsim {
 
@@ -40,11 +41,7 @@ MS_FN void find_bucket(const u32* counts, u32 left, u32* state) {
     u32 lane = lane_index(), sum = 0;
 #pragma unroll
     for (u32 i = 0; i < kEach; i++) sum += counts[kEach * lane + i];
-    u32 up_to = sum;
-    for (u32 step = 1; step < kWarp; step *= 2) {
-        u32 other = shuffle(up_to, lane >= step ? lane - step : lane);
-        if (lane >= step) up_to += other;
-    }
+    u32 up_to = running_sum(sum);
     u32 below = up_to - sum;
     if (below >= left || up_to < left) return;
     u32 bucket = kEach * lane;
