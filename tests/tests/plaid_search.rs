@@ -2,7 +2,8 @@
 
 use maxsim::plaid::{Bitmap, CodecParts, Encoded, IndexCodec, Searched, Segment};
 use maxsim::{
-    DataBuf, Error, Hit, Options, PlaidIndex, PlaidOptions, PlaidSearch, Precision, Tokens, f16, oracle,
+    DataBuf, Error, Hit, Op, Options, Output, PlaidIndex, PlaidOptions, PlaidSearch, Precision, Tokens, f16,
+    oracle,
 };
 use maxsim_testkit::cases::Random;
 use maxsim_testkit::devices::Device;
@@ -145,7 +146,7 @@ fn against_the_oracle() {
         let segments = index.segments(documents.div_ceil(3), |_| true);
         let options = PlaidOptions { top_k: 6, precision: Precision::Exact, ..PlaidOptions::default() };
         // Of `n_full_scores` a quarter is kept: less than all documents, so that centroids are probed, more than are found.
-        let probing = PlaidOptions { n_ivf_probe: 2, n_full_scores: 4 * (documents - 1), ..options };
+        let probing = PlaidOptions { n_ivf_probe: 2, n_full_scores: Some(4 * (documents - 1)), ..options };
         for (what, options) in [
             ("exact", PlaidOptions { exact: true, ..options }),
             ("all few", options),
@@ -159,7 +160,7 @@ fn against_the_oracle() {
             ("all candidates", PlaidOptions { candidates_only: true, exact: true, ..probing }),
         ] {
             let op = index.op(&segments, options);
-            let expected = oracle::plaid_search(&op);
+            let expected = oracle::plaid_search(&op).hits;
             for device in devices() {
                 if let Some(got) = run(device, &op) {
                     assert_close(&format!("{} {name} {what}", device.name), &got, &expected);
@@ -182,16 +183,16 @@ fn only_allowed_documents_are_found() {
                 let options = PlaidOptions {
                     top_k: kept.min(5),
                     n_ivf_probe: 1,
-                    n_full_scores: 4 * kept,
+                    n_full_scores: Some(4 * kept),
                     precision: Precision::Exact,
                     ..PlaidOptions::default()
                 };
                 let mut op = index.op(&segments, options);
                 (op.live, op.subset) = (Some(&live), Some(&subset));
-                let expected = oracle::plaid_search(&op);
+                let expected = oracle::plaid_search(&op).hits;
                 let exhaustive =
                     PlaidSearch { options: PlaidOptions { exact: true, ..options }, ..op.clone() };
-                let exhaustive = oracle::plaid_search(&exhaustive);
+                let exhaustive = oracle::plaid_search(&exhaustive).hits;
                 for device in devices() {
                     let Some(got) = run(device, &op) else { continue };
                     let context = format!("{} {name} every {every}, {kept} kept", device.name);
@@ -237,16 +238,50 @@ fn cuts_are_decided_by_score_then_number() {
         let options = PlaidOptions {
             top_k: 3,
             n_ivf_probe: 1,
-            n_full_scores: 4 * kept,
+            n_full_scores: Some(4 * kept),
             precision: Precision::Exact,
             ..PlaidOptions::default()
         };
         let op = index.op(&segments, options);
-        let expected = oracle::plaid_search(&op);
+        let expected = oracle::plaid_search(&op).hits;
         for device in devices() {
             if let Some(got) = run(device, &op) {
                 assert_close(&format!("{} {kept} kept", device.name), &got, &expected);
             }
+        }
+    }
+}
+
+/// Where approximate scores tell little, the first look says so and a wider one decides; where they tell enough, it does.
+#[test]
+fn unsettled_queries_are_searched_again() {
+    for (residuals, settled) in [(0.02, true), (4.0, false)] {
+        let mut index = Index::new("unsettled", 4, 16, 64, 1500);
+        let parts = index.codec.parts().clone();
+        let scaled = |values: &[f32]| values.iter().map(|x| x * residuals).collect::<Vec<f32>>();
+        index.codec = IndexCodec::new(CodecParts {
+            bucket_cutoffs: scaled(&parts.bucket_cutoffs),
+            bucket_weights: scaled(&parts.bucket_weights),
+            ..parts
+        })
+        .unwrap();
+        index.encoded.inv_norms = index.codec.inverse_norms(&index.encoded.codes, &index.encoded.residuals);
+        let segments = index.segments(700, |_| true);
+        let op = index.op(&segments, PlaidOptions { n_ivf_probe: 32, ..PlaidOptions::default() });
+        let found = oracle::plaid_search(&op);
+        let all: Vec<u32> = (0..QUERIES as u32).collect();
+        assert_eq!(found.unsettled, if settled { vec![] } else { all }, "{residuals}");
+        let wider = op.options.wider().unwrap();
+        let expected = match settled {
+            true => found.hits,
+            false => oracle::plaid_search(&PlaidSearch { options: wider, ..op.clone() }).hits,
+        };
+        for device in devices() {
+            let Some(got) = run(device, &op) else { continue };
+            assert_close(&format!("{} {residuals}", device.name), &got, &expected);
+            let first = device.engine.run(&Op::PlaidSearch(op.clone())).unwrap();
+            let Output::Hits(first) = first else { panic!("{}: {first:?}", device.name) };
+            assert_eq!(first.unsettled, found.unsettled, "{} {residuals}", device.name);
         }
     }
 }
@@ -256,7 +291,8 @@ fn cuts_are_decided_by_score_then_number() {
 fn nothing_else_changes_an_answer() {
     for (name, index) in indexes() {
         let documents = index.lengths.len();
-        let options = PlaidOptions { top_k: 4, n_ivf_probe: 2, n_full_scores: 40, ..PlaidOptions::default() };
+        let options =
+            PlaidOptions { top_k: 4, n_ivf_probe: 2, n_full_scores: Some(40), ..PlaidOptions::default() };
         let one = index.segments(documents, |_| true);
         let gone = |document: usize| document % 5 == 2;
         let live = Bitmap::of(documents, (0..documents).filter(|&d| !gone(d))).unwrap();
@@ -328,14 +364,14 @@ fn odd_queries() {
     let options = PlaidOptions {
         top_k: 5,
         n_ivf_probe: 2,
-        n_full_scores: 4 * 100,
+        n_full_scores: Some(4 * 100),
         precision: Precision::Exact,
         ..PlaidOptions::default()
     };
     for exact in [false, true] {
         let mut op = index.op(&segments, PlaidOptions { exact, ..options });
         op.q = index.q().with_mask(&mask[..]).unwrap();
-        let expected = oracle::plaid_search(&op);
+        let expected = oracle::plaid_search(&op).hits;
         for device in devices() {
             if let Some(got) = run(device, &op) {
                 assert_close(&format!("{} exact {exact}", device.name), &got, &expected);
@@ -368,7 +404,7 @@ fn empties() {
             assert!(got.len() == 2 && got.iter().flatten().all(|hit| hit.score == 0.0));
             let most = PlaidOptions {
                 top_k: usize::MAX,
-                n_full_scores: usize::MAX,
+                n_full_scores: Some(usize::MAX),
                 n_ivf_probe: usize::MAX,
                 ..options
             };
@@ -393,7 +429,7 @@ fn errors_say_what_is_wrong() {
     let cases = [
         ("top_k", with(PlaidOptions { top_k: 0, ..defaults })),
         ("n_ivf_probe", with(PlaidOptions { n_ivf_probe: 0, ..defaults })),
-        ("n_full_scores", with(PlaidOptions { n_full_scores: 0, ..defaults })),
+        ("n_full_scores", with(PlaidOptions { n_full_scores: Some(0), ..defaults })),
         (
             "centroid_score_threshold",
             with(PlaidOptions { centroid_score_threshold: Some(f32::NAN), ..defaults }),

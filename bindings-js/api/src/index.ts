@@ -796,7 +796,10 @@ export interface IndexSearchOptions extends CallOptions, Selection {
   topK: number;
   /** Centroids probed per query token. Default 8. */
   nIvfProbe?: number;
-  /** Documents kept by approximate score, a quarter of which is scored well. Default 4096. */
+  /**
+   * Documents kept by approximate score, a quarter of which is scored well. Default 4096, and more for queries whose hits those do
+   * not settle.
+   */
   nFullScores?: number;
   /** Leave out probed centroids whose best similarity with a query token is below this. */
   centroidScoreThreshold?: number;

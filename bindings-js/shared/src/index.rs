@@ -132,7 +132,7 @@ impl RawIndexSearch {
         Ok(PlaidOptions {
             top_k: self.top_k,
             n_ivf_probe: self.n_ivf_probe.unwrap_or(defaults.n_ivf_probe),
-            n_full_scores: self.n_full_scores.unwrap_or(defaults.n_full_scores),
+            n_full_scores: self.n_full_scores.or(defaults.n_full_scores),
             centroid_score_threshold: self.centroid_score_threshold.map(|x| x as f32),
             exact: self.exact.unwrap_or(defaults.exact),
             candidates_only: false,

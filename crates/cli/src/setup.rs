@@ -82,6 +82,10 @@ impl Global {
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
         }
+        if let Some(threads) = self.threads() {
+            // What indexes are built by beside the engine. There is one pool a process: an engine made before has made it.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
         if let Some(level) = self.level {
             builder = builder.cpu_level(level);
         }

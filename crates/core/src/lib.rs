@@ -34,10 +34,10 @@ pub use error::{Argument, Error, ErrorCode, Result};
 pub use ints::{Integers, MAX_TOKENS};
 pub use op::{
     ApproxScore, Argmax, Backward, BackwardMethod, Codec, Cost, Documents, Forward, FromHidden,
-    FromHiddenBackward, Gradients, HeadGradients, Hit, Op, Options, Output, PackedPairs, Pairing, PlaidIndex,
-    PlaidOptions, PlaidSearch, Precision, Quantized, Residual, ResidualBuf, ResidualCodes, ResidualLayout,
-    Retrieve, RetrieveOptions, ScaleMode, Scores, TopK, decode_residual, dequantize, pack_padded,
-    pack_residuals, quantize_fp8, quantize_int8,
+    FromHiddenBackward, Gradients, HeadGradients, Hit, Op, Options, Output, PackedPairs, Pairing, PlaidHits,
+    PlaidIndex, PlaidOptions, PlaidSearch, Precision, Quantized, Residual, ResidualBuf, ResidualCodes,
+    ResidualLayout, Retrieve, RetrieveOptions, ScaleMode, Scores, TopK, decode_residual, dequantize,
+    pack_padded, pack_residuals, quantize_fp8, quantize_int8,
 };
 pub use sequences::{Axes, Mask, Sequences};
 pub use tensor::{Tensor, TensorRef};

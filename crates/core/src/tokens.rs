@@ -272,6 +272,16 @@ impl<'a> Tokens<'a> {
         self.data.slice(row * self.dim..(row + 1) * self.dim).to_f32()
     }
 
+    /// The vectors of some rows as f32, unscaled, `[rows, d]`.
+    pub fn vectors(&self, rows: &[usize]) -> Vec<f32> {
+        let mut values = Vec::with_capacity(rows.len() * self.dim);
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let first = run[0] * self.dim;
+            values.extend(self.data.slice(first..first + run.len() * self.dim).to_f32());
+        }
+        values
+    }
+
     /// Sequences `range` as a batch of their own, without copying vectors. Panics if out of range.
     pub fn slice(&self, range: Range<usize>) -> Tokens<'_> {
         let (sequences, slots) = self.sequences.slice(range);
@@ -307,6 +317,10 @@ impl<'a> Tokens<'a> {
 
     /// First non-finite element of a kept token, as an error about `argument`.
     pub fn check_finite(&self, argument: &'static str) -> Result<()> {
+        // Most often nothing is found, in whatever is masked neither.
+        if self.data.first_non_finite().is_none() {
+            return Ok(());
+        }
         for row in self.sequences.kept_rows() {
             let first = row * self.dim;
             if let Some(i) = self.data.slice(first..first + self.dim).first_non_finite() {

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use maxsim_core::plaid::{Bitmap, Segment};
 use maxsim_core::{
-    Cancel, Codec, Documents, Forward, Hit, MaybeSendSync, Options, Pairing, PlaidIndex, PlaidSearch,
-    Precision, Residual, Result, Scores,
+    Cancel, Codec, Documents, Forward, Hit, MaybeSendSync, Options, Pairing, PlaidHits, PlaidIndex,
+    PlaidSearch, Precision, Residual, Result, Scores,
 };
 
 use crate::arch::Kernels;
@@ -56,6 +56,20 @@ struct Search<'a> {
     cancel: &'a Cancel,
 }
 
+/// Documents whose f32 scores decide about the hits of a query, ascending; or its candidates, if nothing else is asked for.
+#[derive(Default)]
+struct Shortlist {
+    documents: Vec<u32>,
+    /// Where hits show whether the query is settled: the best quarter by approximate score of what it was chosen from, ascending.
+    front: Option<Vec<u32>>,
+}
+
+impl From<Vec<u32>> for Shortlist {
+    fn from(documents: Vec<u32>) -> Self {
+        Self { documents, front: None }
+    }
+}
+
 /// Memory for one query.
 #[derive(Default)]
 struct Scratch {
@@ -80,12 +94,12 @@ pub(crate) fn plaid_search(
     kernels: &'static Kernels,
     threads: &Threads,
     cancel: &Cancel,
-) -> Result<Vec<Vec<Hit>>> {
+) -> Result<PlaidHits> {
     let PlaidIndex::Host { codec, segments } = &op.index else { unreachable!("planned for host memory") };
     let search = Search::new(op, codec, segments, kernels, cancel);
     let queries = op.q.count();
     let shortlists = || match search.count {
-        0 => Ok(vec![Vec::new(); queries]),
+        0 => Ok((0..queries).map(|_| Shortlist::default()).collect()),
         _ if queries < threads.count() => {
             let mut scratch = Scratch::default();
             (0..queries).map(|query| search.shortlist(query, &mut scratch, Some(threads))).collect()
@@ -94,17 +108,26 @@ pub(crate) fn plaid_search(
     };
     if op.options.candidates_only {
         let candidate = |document| Hit { document, score: 0.0, winners: Vec::new() };
-        let lists: Vec<Vec<u32>> = shortlists()?;
-        return Ok(lists.into_iter().map(|list| list.into_iter().map(candidate).collect()).collect());
+        let lists: Vec<Shortlist> = shortlists()?;
+        let hits = lists.into_iter().map(|list| list.documents.into_iter().map(candidate).collect());
+        return Ok(hits.collect::<Vec<_>>().into());
     }
     let mut found: Vec<Vec<retrieve::Hit>> = vec![Vec::new(); queries];
+    let mut unsettled = Vec::new();
     if op.options.exact {
         search.score_all(&mut found, threads)?;
     } else if search.count > 0 {
         let shortlists = shortlists()?;
         search.score_shortlists(&shortlists, &mut found, threads)?;
+        for ((query, list), hits) in (0u32..).zip(&shortlists).zip(&found) {
+            let Some(front) = &list.front else { continue };
+            let behind = hits.iter().filter(|hit| front.binary_search(&hit.1).is_err()).count();
+            if !op.options.settles(behind) {
+                unsettled.push(query);
+            }
+        }
     }
-    search.hits(found, threads)
+    Ok(PlaidHits { hits: search.hits(found, threads)?, unsettled })
 }
 
 /// `threads.map`, or the same by the calling thread.
@@ -191,15 +214,14 @@ impl<'a> Search<'a> {
         &part.segment.parts().codes[part.segment.rows(document - part.first)]
     }
 
-    /// Documents whose f32 scores decide about the hits of a query, ascending; or its candidates, if nothing else is asked for.
-    fn shortlist(&self, query: usize, scratch: &mut Scratch, threads: Option<&Threads>) -> Result<Vec<u32>> {
+    fn shortlist(&self, query: usize, scratch: &mut Scratch, threads: Option<&Threads>) -> Result<Shortlist> {
         self.cancel.check()?;
         let options = &self.op.options;
         let finite = is_finite(&self.op.q, query);
         let weights = self.weights.as_ref().filter(|_| finite);
         let few = options.shortlist();
         if !self.probing() && (self.count <= few || weights.is_none() || options.candidates_only) {
-            return Ok(self.everything());
+            return Ok(self.everything().into());
         }
         let Scratch { packed, table, bytes } = scratch;
         let panels = panels_of(&self.op.q, query, self.kernels);
@@ -214,9 +236,13 @@ impl<'a> Search<'a> {
             true => self.candidates(&self.probe(packed, table)),
             false => self.everything(),
         };
-        if documents.len() > options.kept() {
+        let (mut front, watched) = (None, self.probing() && options.wider().is_some());
+        if watched || documents.len() > options.kept() {
             let scores = self.approximate(packed, table, bytes, &documents, threads)?;
-            documents = best(scores.into_iter().map(|score| score as f32), &documents, options.kept());
+            let best = |count| best(scores.iter().map(|&score| score as f32), &documents, count);
+            let kept = options.kept().min(documents.len());
+            front = watched.then(|| best(kept / 4));
+            documents = best(kept);
         }
         if let Some(weights) = weights
             && documents.len() > few
@@ -225,7 +251,7 @@ impl<'a> Search<'a> {
             let scores = self.score_integers(packed, table, weights, &documents, threads)?;
             documents = best(scores.into_iter(), &documents, few);
         }
-        Ok(documents)
+        Ok(Shortlist { documents, front })
     }
 
     fn everything(&self) -> Vec<u32> {
@@ -465,7 +491,7 @@ impl<'a> Search<'a> {
     /// Scores the shortlists of all queries, segment by segment.
     fn score_shortlists(
         &self,
-        shortlists: &[Vec<u32>],
+        shortlists: &[Shortlist],
         found: &mut [Vec<retrieve::Hit>],
         threads: &Threads,
     ) -> Result<()> {
@@ -475,7 +501,7 @@ impl<'a> Search<'a> {
             // As many queries as there is room for, at least one.
             let mut pairs = 0;
             let more = shortlists[query..].iter().take_while(|list| {
-                pairs += list.len();
+                pairs += list.documents.len();
                 pairs <= PAIRS
             });
             let end = query + more.count().max(1);
@@ -487,7 +513,7 @@ impl<'a> Search<'a> {
                 };
                 let pairs: (Vec<u32>, Vec<u32>) = (query..end)
                     .flat_map(|i| {
-                        let list = &shortlists[i];
+                        let list = &shortlists[i].documents;
                         list[within(list)].iter().map(move |&document| (i as u32, document - numbers.start))
                     })
                     .unzip();
@@ -566,6 +592,9 @@ impl<'a> Search<'a> {
 
 /// The `count` documents of highest score, the lower number among equals; ascending numbers, as they came.
 fn best(scores: impl Iterator<Item = f32>, documents: &[u32], count: usize) -> Vec<u32> {
+    if count == 0 {
+        return Vec::new();
+    }
     let hits = select(Vec::new(), scores.zip(documents.iter().copied()), count, true);
     let mut documents: Vec<u32> = hits.into_iter().map(|(_, document)| document).collect();
     documents.sort_unstable();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use maxsim_core::plaid::Segment;
 use maxsim_core::{
     Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, Documents, Forward, FromHidden, Hit, IndexMeta,
-    Op, Options, Output, Pairing, PlaidIndex, PlaidSearch, Plan, Resident, ResidentIndex, ResidentMeta,
-    Result, Retrieve, Scores, Submission, TopK,
+    Op, Options, Output, Pairing, PlaidHits, PlaidIndex, PlaidSearch, Plan, Resident, ResidentIndex,
+    ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
 };
 
 use crate::approx::approx_score;
@@ -19,7 +19,7 @@ use crate::forward::{Scoring, may_be_empty, score};
 use crate::head::{from_hidden, from_hidden_backward};
 use crate::memory::Buffer;
 use crate::operands::Held;
-use crate::plaid::{Course, Index, plaid_search, scoring};
+use crate::plaid::{Course, Found, Index, plaid_search, scoring};
 use crate::plan::{plan, unsupported};
 use crate::retrieve::{is_absent, results, retrieve, score_of};
 
@@ -168,7 +168,7 @@ impl CudaBackend {
     fn search(&self, op: &PlaidSearch<'_>, cancel: &Cancel) -> Result<Submission> {
         let (width, count) = (Course::of(op).width, op.q.count());
         if count * width == 0 {
-            return Ok(Submission::ready(Ok(Output::Hits(vec![Vec::new(); count]))));
+            return Ok(Submission::ready(Ok(Output::Hits(vec![Vec::new(); count].into()))));
         }
         let uploaded;
         let index = match &op.index {
@@ -180,9 +180,11 @@ impl CudaBackend {
         };
         let q = op.q.clone().flattened();
         let found = plaid_search(&self.context, op, &q, index, cancel)?;
-        let hits = move || -> Result<Vec<Vec<Hit>>> {
+        let options = op.options;
+        let hits = move || -> Result<PlaidHits> {
             let mut hits: Vec<Vec<Hit>> = Vec::with_capacity(count);
-            for (_, keys) in &found {
+            let mut unsettled = Vec::new();
+            for Found { group, hits: keys, chosen } in &found {
                 keys.block()?;
                 let mut keys: Vec<u64> = cast(keys.bytes());
                 hits.extend(keys.chunks_exact_mut(width).map(|keys| {
@@ -196,14 +198,28 @@ impl CudaBackend {
                     };
                     keys.map(hit).collect()
                 }));
+                let Some(chosen) = chosen else { continue };
+                chosen.block()?;
+                let mut chosen: Vec<u64> = cast(chosen.bytes());
+                let each = chosen.len() / group.len();
+                for (query, chosen) in group.clone().zip(chosen.chunks_exact_mut(each)) {
+                    chosen.sort_unstable();
+                    let scored = chosen.partition_point(|key| !is_absent(*key));
+                    let front = &chosen[..scored / 4];
+                    let hits = hits[query as usize].iter();
+                    let behind = hits.filter(|hit| !front.iter().any(|&key| key as u32 == hit.document));
+                    if !options.settles(behind.count()) {
+                        unsettled.push(query);
+                    }
+                }
             }
-            Ok(hits)
+            Ok(PlaidHits { hits, unsettled })
         };
         if !op.options.explain {
             return Ok(Submission::pending(Box::pin(async move { Ok(Output::Hits(hits()?)) })));
         }
         // Which pairs to explain is known only once the hits are here.
-        let mut hits = hits()?;
+        let PlaidHits { mut hits, unsettled } = hits()?;
         let (queries, documents): (Vec<u32>, Vec<u32>) =
             (0u32..).zip(&hits).flat_map(|(i, hits)| hits.iter().map(move |hit| (i, hit.document))).unzip();
         let options = Options { argmax: true, ..Options::default() };
@@ -220,7 +236,7 @@ impl CudaBackend {
         for (pair, hit) in hits.iter_mut().flatten().enumerate() {
             hit.winners = argmax.pair(pair).to_vec();
         }
-        Ok(Submission::ready(Ok(Output::Hits(hits))))
+        Ok(Submission::ready(Ok(Output::Hits(PlaidHits { hits, unsettled }))))
     }
 
     fn retrieve(&self, op: &Retrieve<'_>) -> Result<Submission> {

@@ -140,8 +140,14 @@ impl Course {
     }
 }
 
-/// Keys of the hits of every query, `[group, width]` per group of queries.
-pub(crate) type Found = Vec<(Range<u32>, Box<dyn Pending>)>;
+/// What is read back of a group of queries.
+pub(crate) struct Found {
+    pub(crate) group: Range<u32>,
+    /// Keys of the hits, `[group, width]`.
+    pub(crate) hits: Box<dyn Pending>,
+    /// Keys by approximate score of the documents that were scored well, `[group, kept]`, where they tell whether queries are settled.
+    pub(crate) chosen: Option<Box<dyn Pending>>,
+}
 
 /// Starts a validated search, of queries `q` (those of `op`, one sequence each), that finds something.
 pub(crate) fn plaid_search(
@@ -150,7 +156,7 @@ pub(crate) fn plaid_search(
     q: &Tokens<'_>,
     index: &Index,
     cancel: &Cancel,
-) -> Result<Found> {
+) -> Result<Vec<Found>> {
     let held = &index.held;
     let scoring = scoring(q, held, &Pairing::Cross, op.options.normalize);
     let product = scoring.product(context);
@@ -207,12 +213,18 @@ pub(crate) fn plaid_search(
             Some(allowed) => allowed.iter().map(|document| document as u32).collect(),
         };
     }
-    let mut found = Found::new();
+    let mut found = Vec::new();
     for group in groups {
         cancel.check()?;
-        let keys = if search.course.probing { search.probe(&group)? } else { search.everything(&group)? };
-        let bytes = group.len() * search.course.width * 8;
-        found.push((group, keys.read(bytes)?));
+        let (hits, chosen) = match search.course.probing {
+            true => search.probe(&group)?,
+            false => (search.everything(&group)?, None),
+        };
+        let hits = hits.read(group.len() * search.course.width * 8)?;
+        let bytes = group.len() * search.course.kept * 8;
+        let chosen =
+            chosen.filter(|_| op.options.wider().is_some()).map(|chosen| chosen.read(bytes)).transpose()?;
+        found.push(Found { group, hits, chosen });
     }
     Ok(found)
 }
@@ -378,8 +390,8 @@ impl Search<'_> {
         select(context, source, group.len(), self.course.kept, true)
     }
 
-    /// Probes, scores roughly, and scores well what is left.
-    fn probe(&self, group: &Range<u32>) -> Result<Buffer> {
+    /// Probes, scores roughly, and scores well what is left: keys of the best, and by approximate score of what was left.
+    fn probe(&self, group: &Range<u32>) -> Result<(Buffer, Option<Buffer>)> {
         let (context, width) = (self.context(), self.course.kept);
         let table = self.shared.table(group)?;
         let chosen = self.cut(group, &table)?;
@@ -402,7 +414,8 @@ impl Search<'_> {
         })?;
         let ranked = self.ranked(group, &scores, (&chosen, width as u64), width, None)?;
         let source = Source { before: ranked.address(), before_count: width as u32, ..Source::default() };
-        select(context, source, group.len(), self.course.width, true)
+        let best = select(context, source, group.len(), self.course.width, true)?;
+        Ok((best, Some(chosen)))
     }
 
     /// Scores every allowed document, as many at a time as the workspace has room for.

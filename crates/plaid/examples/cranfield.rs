@@ -73,7 +73,8 @@ fn main() -> Result<(), Failure> {
         let everything = search(PlaidOptions { exact: true, ..PlaidOptions::default() })?;
         // With 4,096 a quarter of that is nearly the whole collection; 400 makes probing and the cut count.
         for n_full_scores in [4096, 400] {
-            let found = search(PlaidOptions { n_full_scores, ..PlaidOptions::default() })?;
+            let found =
+                search(PlaidOptions { n_full_scores: Some(n_full_scores), ..PlaidOptions::default() })?;
             entry[format!("n_full_scores_{n_full_scores}")] = json!({
                 "ndcg10": ndcg(&found, &judgements),
                 "recall10_of_exact_scores": recall(&found, &exact),

@@ -20,7 +20,8 @@ use crate::index::Index;
 use crate::metadata::Row;
 use crate::store::manifest::{BUILDING, BuildState, CURRENT, Manifest};
 use crate::store::{Guard, Storage, Verify, wire};
-use crate::train::{MAX_SAMPLE, Sample, TrainOptions, train};
+use crate::times::{BuildTimes, timed};
+use crate::train::{MAX_SAMPLE, Sample, TrainOptions, train_timed};
 use crate::writer::{CreateOptions, IndexWriter, SEGMENT_BYTES, lock};
 
 /// Documents for [`build`], which are asked for twice and have to be the same both times.
@@ -137,6 +138,7 @@ pub struct Builder {
     storage: Arc<dyn Storage>,
     options: BuildOptions,
     phase: Phase,
+    times: BuildTimes,
 }
 
 enum Phase {
@@ -174,7 +176,7 @@ impl Builder {
                 Phase::Encoding { writer, done: state.done, tokens, state }
             }
         };
-        Ok(Self { engine: engine.clone(), storage, options, phase })
+        Ok(Self { engine: engine.clone(), storage, options, phase, times: BuildTimes::default() })
     }
 
     /// Computes with another engine from now on, for instance with one that is stopped by another `Cancel`.
@@ -233,9 +235,12 @@ impl Builder {
         };
         let rows: Vec<usize> = documents.sequences().kept_rows().collect();
         for rows in rows.chunks(SAMPLE_TOKENS) {
-            let values: Vec<f32> = rows.iter().flat_map(|&row| documents.vector(row)).collect();
-            let x = TensorRef::new(&values, &[rows.len(), dim])?;
-            sample.add(&x).map_err(|error| error.map_argument(|_| "documents".into()))?;
+            let mut add = || {
+                let values = documents.vectors(rows);
+                let x = TensorRef::new(&values, &[rows.len(), dim])?;
+                sample.add(&x).map_err(|error| error.map_argument(|_| "documents".into()))
+            };
+            timed(&mut self.times.sampling, &mut add)?;
         }
         *count += documents.count() as u64;
         Ok(())
@@ -253,9 +258,8 @@ impl Builder {
         let empty = || Error::value("documents", "at least one token to train on", "none");
         let sample = sample.filter(|sample| !sample.is_empty()).ok_or_else(empty)?;
         let tokens = sample.seen();
-        let codec = train(&self.engine, &sample, &self.options.train, &mut |done, total| {
-            progress(Progress::Training { done, total });
-        })?;
+        let mut told = |done, total| progress(Progress::Training { done, total });
+        let codec = train_timed(&self.engine, &sample, &self.options.train, &mut told, &mut self.times)?;
         drop(sample);
         let state = BuildState { documents, tokens, done: 0, options: self.options.fingerprint() };
         let create = CreateOptions { ids: self.options.ids, replace: self.options.replace };
@@ -297,15 +301,31 @@ impl Builder {
     ///
     /// # Errors
     /// `ERR_VALUE` if there were fewer documents than in the first pass, `ERR_IO`.
-    pub fn finish(self) -> Result<Index> {
-        let Phase::Encoding { mut writer, state, done, tokens } = self.phase else {
+    pub fn finish(mut self) -> Result<Index> {
+        self.finish_timed().map(|(index, _)| index)
+    }
+
+    fn finish_timed(&mut self) -> Result<(Index, BuildTimes)> {
+        let Phase::Encoding { writer, state, done, tokens } = &mut self.phase else {
             return Err(Error::value("finish", "a build that is trained", "one that is not"));
         };
-        if (done, tokens) != (state.documents, state.tokens) {
-            return Err(changed(&state, done, tokens));
+        if (*done, *tokens) != (state.documents, state.tokens) {
+            return Err(changed(state, *done, *tokens));
         }
         writer.finish_build()?;
-        writer.index()
+        let index = writer.index()?;
+        Ok((index, self.times()))
+    }
+
+    /// Where the time went so far.
+    pub fn times(&mut self) -> BuildTimes {
+        match &mut self.phase {
+            Phase::Encoding { writer, .. } => {
+                let BuildTimes { converting, assigning, packing, writing, .. } = *writer.times();
+                BuildTimes { converting, assigning, packing, writing, ..self.times }
+            }
+            _ => self.times,
+        }
     }
 }
 
@@ -342,6 +362,20 @@ pub fn build(
     options: BuildOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Index> {
+    build_timed(engine, storage, source, options, progress).map(|(index, _)| index)
+}
+
+/// [`build`], and where the time went.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_timed(
+    engine: &Engine,
+    storage: impl Storage + 'static,
+    source: &mut dyn DocumentSource,
+    options: BuildOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Index, BuildTimes)> {
     let mut builder = Builder::new(engine, storage, options)?;
     if !builder.is_trained() {
         for batch in source.pass(0)? {
@@ -355,5 +389,5 @@ pub fn build(
         builder.add(&documents.as_tokens(), ids.as_deref(), &metadata)?;
         progress(Progress::Encoding { done: builder.done(), total: builder.documents() });
     }
-    builder.finish()
+    builder.finish_timed()
 }

@@ -3,7 +3,14 @@
 use maxsim_core::plaid::{Buffer, Segment};
 use maxsim_core::{
     Codec, DType, DataBuf, DataRef, Engine, Error, ResidualLayout, Result, Tensor, TensorRef, f16, normalize,
+    pack_residuals,
 };
+
+use crate::parallel;
+use crate::times::{BuildTimes, timed};
+
+/// Tokens that are one task.
+const PIECE: usize = 1 << 10;
 
 /// What tokens of an index are encoded with. Trained once; every segment of the index uses it.
 #[derive(Debug, Clone)]
@@ -141,13 +148,29 @@ impl IndexCodec {
     /// # Errors
     /// `ERR_SHAPE`, `ERR_DTYPE` and `ERR_NON_FINITE` about `x`, and the engine's.
     pub fn encode(&self, engine: &Engine, x: &TensorRef<'_>) -> Result<Encoded> {
-        let vectors = unit_vectors(x, self.dim())?;
+        self.encode_timed(engine, x, &mut BuildTimes::default())
+    }
+
+    pub(crate) fn encode_timed(
+        &self,
+        engine: &Engine,
+        x: &TensorRef<'_>,
+        times: &mut BuildTimes,
+    ) -> Result<Encoded> {
+        let (dim, codec) = (self.dim(), self.as_codec());
+        let vectors = timed(&mut times.converting, || unit_vectors(x, dim))?;
         let x = TensorRef::new(&vectors, x.shape())?;
-        let encoded = engine.quantize_residual(&x, &self.parts.bucket_cutoffs, &self.as_codec())?;
+        let codes = timed(&mut times.assigning, || engine.nearest_centroids(&x, &codec))?;
+        let pack = |(vectors, codes): (&[f32], &[u32])| {
+            let x = TensorRef::new(vectors, &[codes.len(), dim])?;
+            pack_residuals(&x, codes.to_vec(), &self.parts.bucket_cutoffs, &codec)
+        };
+        let parts = vectors.chunks(PIECE * dim).zip(codes.chunks(PIECE)).collect();
+        let packed = timed(&mut times.packing, || parallel::map(parts, pack))?;
         Ok(Encoded {
-            codes: encoded.codes,
-            residuals: encoded.residuals,
-            inv_norms: encoded.inv_norms.into_iter().map(f16::from_f32).collect(),
+            residuals: packed.iter().flat_map(|part| &part.residuals).copied().collect(),
+            inv_norms: packed.iter().flat_map(|part| &part.inv_norms).map(|&x| f16::from_f32(x)).collect(),
+            codes,
         })
     }
 
@@ -194,9 +217,19 @@ pub(crate) fn unit_vectors(x: &TensorRef<'_>, dim: usize) -> Result<Vec<f32>> {
     if x.shape().len() != 2 || x.shape()[1] != dim {
         return Err(Error::shape("x", format!("[T, {dim}]"), format!("{:?}", x.shape())));
     }
-    x.check_finite("x")?;
-    let mut vectors = x.data().to_f32();
-    vectors.chunks_exact_mut(dim).for_each(normalize);
+    let mut vectors = vec![0f32; x.data().len()];
+    let pieces = vectors.chunks_mut(PIECE * dim).enumerate().collect();
+    parallel::for_each(pieces, |(i, to): (usize, &mut [f32])| {
+        let first = i * PIECE * dim;
+        let from = x.data().slice(first..first + to.len());
+        if let Some(at) = from.first_non_finite() {
+            let position = first + at;
+            return Err(Error::NonFinite { argument: "x".into(), position, got: x.data().get(position) });
+        }
+        to.copy_from_slice(&from.to_f32());
+        to.chunks_exact_mut(dim).for_each(normalize);
+        Ok(())
+    })?;
     Ok(vectors)
 }
 

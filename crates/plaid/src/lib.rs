@@ -27,13 +27,15 @@ pub mod exchange;
 mod ids;
 mod index;
 mod metadata;
+mod parallel;
 mod remote;
 mod search;
 pub mod store;
+mod times;
 mod train;
 mod writer;
 
-pub use build::{Batch, BuildOptions, Builder, DocumentSource, Progress, build};
+pub use build::{Batch, BuildOptions, Builder, DocumentSource, Progress, build, build_timed};
 pub use codec::{Centroids, CodecParts, Encoded, IndexCodec};
 pub use encoder::EncoderRecord;
 pub use ids::{DocumentId, IdKind};
@@ -42,5 +44,6 @@ pub use maxsim_core::plaid::{Bitmap, Buffer, Segment, SegmentParts, SharedBytes}
 pub use metadata::{ColumnType, Columns, Filter, Row, Value};
 pub use remote::RemoteIndex;
 pub use search::Searched;
+pub use times::BuildTimes;
 pub use train::{MAX_SAMPLE, Sample, TrainOptions, centroids_for, train};
 pub use writer::{CreateOptions, IndexWriter, SEGMENT_BYTES};

@@ -246,7 +246,7 @@ fn runs(blocks: impl Iterator<Item = u64>) -> Vec<Blocks> {
 
 fn hits(output: Output) -> Vec<Vec<Hit>> {
     match output {
-        Output::Hits(hits) => hits,
+        Output::Hits(found) => found.hits,
         other => unreachable!("plaid_search returned {other:?}"),
     }
 }

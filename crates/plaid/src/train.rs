@@ -10,10 +10,17 @@
 //!
 //! # Memory
 //! The sample holds at most [`MAX_SAMPLE`] tokens in half precision (512 MB for `d = 128`), whatever the corpus. Beside it
-//! there are the centroids (`12·K·d` bytes while they are summed up) and [`CHUNK`] tokens at a time in single precision.
+//! there are the same in int8, and 16 bytes each (288 MB), the centroids in single precision, and what the engine takes for [`CHUNK`] tokens.
+//!
+//! # Threads
+//! Whatever the host does is spread over rayon's threads, and comes out the same however many there are.
 
+use std::ops::Range;
+
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfFloatVecExt;
 use maxsim_core::{
-    Engine, Error, Forward, Op, Options, Output, Quantized, Result, ScaleMode, TensorRef, Tokens, f16,
+    DataRef, Engine, Error, Forward, Op, Options, Output, Result, ScaleMode, Scales, TensorRef, Tokens, f16,
     quantize_int8,
 };
 use rand::RngExt;
@@ -22,12 +29,20 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::codec::{Centroids, CodecParts, IndexCodec, unit_vectors};
+use crate::parallel;
+use crate::times::{BuildTimes, timed};
 
 /// Tokens of a [`Sample`] at most.
 pub const MAX_SAMPLE: usize = 2_000_000;
 
 /// Tokens that are assigned at a time.
-const CHUNK: usize = 1 << 15;
+const CHUNK: usize = 1 << 16;
+
+/// Tokens that are rounded by one task.
+const PIECE: usize = 1 << 12;
+
+/// Clusters that are averaged by one task.
+const CLUSTERS: usize = 64;
 
 /// Tokens whose residuals make the buckets: 4 million numbers at `d = 128`.
 const HELD_OUT: usize = 1 << 15;
@@ -91,20 +106,28 @@ impl Sample {
     /// # Errors
     /// `ERR_SHAPE`, `ERR_DTYPE`, `ERR_NON_FINITE` about `x`.
     pub fn add(&mut self, x: &TensorRef<'_>) -> Result<()> {
-        for vector in unit_vectors(x, self.dim)?.chunks_exact(self.dim) {
-            let vector = vector.iter().map(|&v| f16::from_f32(v));
-            self.seen += 1;
-            if self.len() < self.capacity {
-                self.vectors.extend(vector);
-                continue;
-            }
-            let place = self.rng.random_range(0..self.seen);
-            if let Some(place) = usize::try_from(place).ok().filter(|&place| place < self.capacity) {
-                let to = &mut self.vectors[place * self.dim..(place + 1) * self.dim];
-                to.iter_mut().zip(vector).for_each(|(to, v)| *to = v);
+        let dim = self.dim;
+        let vectors = unit_vectors(x, dim)?;
+        // Where they go is drawn in order; which of them stay is known then, and the last one for a place has it.
+        let places: Vec<usize> = (0..vectors.len() / dim).map(|_| self.place()).collect();
+        let end = places.iter().filter(|&&place| place < self.capacity).max().map_or(0, |place| place + 1);
+        self.vectors.resize(self.vectors.len().max(end * dim), f16::ZERO);
+        for (vector, place) in vectors.chunks_exact(dim).zip(places) {
+            if place < self.capacity {
+                self.vectors[place * dim..(place + 1) * dim].convert_from_f32_slice(vector);
             }
         }
         Ok(())
+    }
+
+    /// Where the next token goes; nowhere, if that is beyond the capacity.
+    fn place(&mut self) -> usize {
+        let seen = self.seen;
+        self.seen += 1;
+        if seen < self.capacity as u64 {
+            return seen as usize;
+        }
+        usize::try_from(self.rng.random_range(0..self.seen)).unwrap_or(usize::MAX)
     }
 
     /// Tokens it holds.
@@ -132,7 +155,58 @@ impl Sample {
     }
 
     fn gather(&self, tokens: &[u32]) -> Vec<f32> {
-        tokens.iter().flat_map(|&token| self.vector(token).iter().map(|x| x.to_f32())).collect()
+        let mut values = vec![0f32; tokens.len() * self.dim];
+        for (to, &token) in values.chunks_exact_mut(self.dim).zip(tokens) {
+            self.vector(token).convert_to_f32_slice(to);
+        }
+        values
+    }
+
+    /// Puts the means of clusters, as unit vectors, in place of their centroids: `winners` are the clusters of `points`. Sums are
+    /// made in the points' order, whatever the number of threads.
+    fn average(
+        &self,
+        points: &[u32],
+        winners: &[u32],
+        centroids: &mut [f32],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<()> {
+        let dim = self.dim;
+        let count = centroids.len() / dim;
+        // Points by cluster, in their order.
+        let mut ends = vec![0usize; count + 1];
+        winners.iter().for_each(|&c| ends[c as usize + 1] += 1);
+        (0..count).for_each(|c| ends[c + 1] += ends[c]);
+        let starts = ends.clone();
+        let mut members = vec![0u32; points.len()];
+        for (&point, &c) in points.iter().zip(winners) {
+            members[ends[c as usize]] = point;
+            ends[c as usize] += 1;
+        }
+        let pieces: Vec<_> = centroids.chunks_mut(CLUSTERS * dim).enumerate().collect();
+        let lost = parallel::map(pieces, |(i, centroids): (usize, &mut [f32])| {
+            let (mut sum, mut vector, mut lost) = (vec![0f64; dim], vec![0f32; dim], Vec::new());
+            for (c, centroid) in (i * CLUSTERS..).zip(centroids.chunks_exact_mut(dim)) {
+                sum.fill(0.0);
+                for &point in &members[starts[c]..starts[c + 1]] {
+                    self.vector(point).convert_to_f32_slice(&mut vector);
+                    sum.iter_mut().zip(&vector).for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+                let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+                if norm > 1e-12 {
+                    centroid.iter_mut().zip(&sum).for_each(|(c, x)| *c = (x / norm) as f32);
+                } else {
+                    lost.push(c);
+                }
+            }
+            Ok(lost)
+        })?;
+        // Nobody's centroid, or that of vectors which cancel: it starts again from some point.
+        for c in lost.into_iter().flatten() {
+            let point = points[rng.random_range(0..points.len())];
+            self.vector(point).convert_to_f32_slice(&mut centroids[c * dim..(c + 1) * dim]);
+        }
+        Ok(())
     }
 }
 
@@ -145,6 +219,17 @@ pub fn train(
     sample: &Sample,
     options: &TrainOptions,
     progress: &mut dyn FnMut(u64, u64),
+) -> Result<IndexCodec> {
+    train_timed(engine, sample, options, progress, &mut BuildTimes::default())
+}
+
+/// [`train`], and where the time goes.
+pub(crate) fn train_timed(
+    engine: &Engine,
+    sample: &Sample,
+    options: &TrainOptions,
+    progress: &mut dyn FnMut(u64, u64),
+    times: &mut BuildTimes,
 ) -> Result<IndexCodec> {
     if sample.is_empty() {
         return Err(Error::value("sample", "at least one token", "none"));
@@ -169,54 +254,38 @@ pub fn train(
     let points = &points[..points.len().min(count.saturating_mul(options.points_per_centroid))];
     let held_out = if held_out.is_empty() { &points[..points.len().min(HELD_OUT)] } else { held_out };
 
-    let mut work = Work { engine, sample, progress, done: 0, total: 0 };
-    work.total = (points.len() * options.iterations + held_out.len()) as u64;
-    let centroids: Vec<f16> =
-        work.k_means(points, count, options.iterations, &mut rng)?.into_iter().map(f16::from_f32).collect();
-    work.buckets(held_out, centroids, options.nbits)
+    let total = (points.len() * options.iterations + held_out.len()) as u64;
+    let mut work = Work { engine, sample, progress, times, done: 0, total };
+    let centroids = work.k_means(points, count, options.iterations, &mut rng)?;
+    work.buckets(held_out, Vec::from_f32_slice(&centroids), options.nbits)
+}
+
+/// Unit vectors `[n, d]` in int8.
+struct Rounded {
+    values: Vec<i8>,
+    scales: Vec<f32>,
 }
 
 struct Work<'a> {
     engine: &'a Engine,
     sample: &'a Sample,
     progress: &'a mut dyn FnMut(u64, u64),
+    times: &'a mut BuildTimes,
     done: u64,
     total: u64,
 }
 
 impl Work<'_> {
-    /// Calls `each` with every token and the index of its centroid (largest inner product, lowest among equals); `rounded`:
-    /// of vectors in int8.
-    fn assign(
-        &mut self,
-        tokens: &[u32],
-        centroids: TensorRef<'_>,
-        rounded: bool,
-        mut each: impl FnMut(&[f32], usize),
-    ) -> Result<()> {
-        let dim = self.sample.dim;
-        let round = |x: &TensorRef<'_>| -> Result<Option<Quantized>> {
-            rounded.then(|| quantize_int8(x, ScaleMode::PerToken)).transpose()
-        };
-        let centroids8 = round(&centroids)?;
-        for chunk in tokens.chunks(CHUNK) {
-            let vectors = self.sample.gather(chunk);
-            let x = TensorRef::new(&vectors, &[chunk.len(), dim])?;
-            let x8 = round(&x)?;
-            let q = operand(&x, x8.as_ref())?;
-            let d = operand(&centroids, centroids8.as_ref())?;
-            let options = Options { argmax: true, ..Options::default() };
-            let winners = match self.engine.run(&Op::Forward(Forward::maxsim(q, d, options)))? {
-                Output::Scores(scores) => scores.argmax.expect("asked for").values,
-                other => unreachable!("forward returned {other:?}"),
-            };
-            for (vector, winner) in vectors.chunks_exact(dim).zip(winners) {
-                each(vector, winner.max(0) as usize);
-            }
-            self.done += chunk.len() as u64;
-            (self.progress)(self.done, self.total);
-        }
-        Ok(())
+    /// The centroids of tokens: largest inner product, lowest index among equals.
+    fn assign(&mut self, x: Tokens<'_>, centroids: Tokens<'_>) -> Result<Vec<u32>> {
+        let count = x.slots() as u64;
+        let op = Op::Forward(Forward::maxsim(x, centroids, Options { argmax: true, ..Options::default() }));
+        let output = timed(&mut self.times.clustering, || self.engine.run(&op))?;
+        let Output::Scores(scores) = output else { unreachable!("forward returned {output:?}") };
+        self.done += count;
+        (self.progress)(self.done, self.total);
+        let winners = scores.argmax.expect("asked for").values;
+        Ok(winners.into_iter().map(|winner| winner.max(0) as u32).collect())
     }
 
     /// Spherical k-means: unit vectors, assigned by inner product.
@@ -227,31 +296,25 @@ impl Work<'_> {
         iterations: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Vec<f32>> {
-        let dim = self.sample.dim;
+        let (dim, sample) = (self.sample.dim, self.sample);
         // The points are in random order, so that the first are random points.
-        let mut centroids = self.sample.gather(&points[..count]);
+        let mut centroids = sample.gather(&points[..count]);
+        let mut rounding = self.times.rounding;
+        let rounded =
+            timed(&mut rounding, || round(points.len(), dim, |piece| sample.gather(&points[piece])))?;
         for _ in 0..iterations {
-            let mut sums = vec![0f64; count * dim];
-            let mut sizes = vec![0u32; count];
-            let view = TensorRef::new(&centroids, &[count, dim])?;
-            self.assign(points, view, true, |vector, c| {
-                sizes[c] += 1;
-                let sum = &mut sums[c * dim..(c + 1) * dim];
-                sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(*x));
-            })?;
-            let rows = centroids.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(&sizes);
-            for ((centroid, sum), &size) in rows {
-                let norm = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
-                if size > 0 && norm > 1e-12 {
-                    centroid.iter_mut().zip(sum).for_each(|(c, x)| *c = (x / norm) as f32);
-                } else {
-                    // Nobody's centroid, or that of vectors which cancel: it starts again from some point.
-                    let point = points[rng.random_range(0..points.len())];
-                    let vector = self.sample.vector(point).iter();
-                    centroid.iter_mut().zip(vector).for_each(|(c, x)| *c = x.to_f32());
-                }
+            let rows = |piece: Range<usize>| centroids[piece.start * dim..piece.end * dim].to_vec();
+            let centroids8 = timed(&mut rounding, || round(count, dim, rows))?;
+            let mut winners = Vec::with_capacity(points.len());
+            for first in (0..points.len()).step_by(CHUNK) {
+                let x = rounded.tokens(first..points.len().min(first + CHUNK), dim)?;
+                winners.extend(self.assign(x, centroids8.tokens(0..count, dim)?)?);
             }
+            let mut averaging = self.times.averaging;
+            timed(&mut averaging, || sample.average(points, &winners, &mut centroids, rng))?;
+            self.times.averaging = averaging;
         }
+        self.times.rounding = rounding;
         Ok(centroids)
     }
 
@@ -261,18 +324,22 @@ impl Work<'_> {
         let mut residuals: Vec<f32> = Vec::with_capacity(tokens.len() * dim);
         let mut norms: Vec<f32> = Vec::with_capacity(tokens.len());
         let mut magnitudes = vec![0f64; dim];
-        let view = TensorRef::new(&centroids, &[centroids.len() / dim, dim])?;
-        self.assign(tokens, view, false, |vector, c| {
-            let start = residuals.len();
+        let d = Tokens::padded(&centroids[..], &[centroids.len() / dim, dim])?;
+        let vectors = self.sample.gather(tokens);
+        let winners = self.assign(Tokens::padded(&vectors, &[tokens.len(), dim])?, d)?;
+        for (vector, c) in vectors.chunks_exact(dim).zip(winners) {
+            let (start, c) = (residuals.len(), c as usize);
             let centroid = &centroids[c * dim..(c + 1) * dim];
             residuals.extend(vector.iter().zip(centroid).map(|(x, c)| x - c.to_f32()));
             let residual = &residuals[start..];
             norms.push(residual.iter().map(|r| f64::from(r * r)).sum::<f64>().sqrt() as f32);
             magnitudes.iter_mut().zip(residual).for_each(|(m, r)| *m += f64::from(r.abs()));
-        })?;
-        residuals.sort_unstable_by(f32::total_cmp);
-        norms.sort_unstable_by(f32::total_cmp);
-        let (bucket_cutoffs, bucket_weights) = least_squares_buckets(&residuals, 1 << nbits);
+        }
+        let (bucket_cutoffs, bucket_weights) = timed(&mut self.times.buckets, || {
+            parallel::sort(&mut residuals);
+            norms.sort_unstable_by(f32::total_cmp);
+            least_squares_buckets(&residuals, 1 << nbits)
+        });
         IndexCodec::new(CodecParts {
             dim,
             nbits,
@@ -285,12 +352,28 @@ impl Work<'_> {
     }
 }
 
-/// Vectors as one sequence, in int8 if they are there in that form.
-fn operand<'a>(x: &TensorRef<'a>, rounded: Option<&'a Quantized>) -> Result<Tokens<'a>> {
-    match rounded {
-        Some(rounded) => Tokens::padded(rounded.values.data(), x.shape())?.with_scales(rounded.scales()),
-        None => Tokens::padded(x.data(), x.shape()),
+impl Rounded {
+    /// Some of them as one sequence.
+    fn tokens(&self, rows: Range<usize>, dim: usize) -> Result<Tokens<'_>> {
+        let values = &self.values[rows.start * dim..rows.end * dim];
+        Tokens::padded(values, &[rows.len(), dim])?.with_scales(Scales::PerToken(&self.scales[rows]))
     }
+}
+
+/// `count` vectors, of which `rows` gives some, in int8.
+fn round(count: usize, dim: usize, rows: impl Fn(Range<usize>) -> Vec<f32> + Sync + Send) -> Result<Rounded> {
+    let mut rounded = Rounded { values: vec![0; count * dim], scales: vec![0.0; count] };
+    let pieces = rounded.values.chunks_mut(PIECE * dim).zip(rounded.scales.chunks_mut(PIECE)).enumerate();
+    parallel::for_each(pieces.collect(), |(i, (values, scales)): (usize, (&mut [i8], &mut [f32]))| {
+        let vectors = rows(i * PIECE..i * PIECE + scales.len());
+        let x = TensorRef::new(&vectors, &[scales.len(), dim])?;
+        let quantized = quantize_int8(&x, ScaleMode::PerToken)?;
+        let DataRef::I8(from) = quantized.values.data().as_ref() else { unreachable!("int8 was asked for") };
+        values.copy_from_slice(from);
+        scales.copy_from_slice(&quantized.scales);
+        Ok(())
+    })?;
+    Ok(rounded)
 }
 
 /// Cutoffs and weights of `count` buckets over ascending numbers, such that the squared error of taking every number for its

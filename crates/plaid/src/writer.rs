@@ -14,6 +14,7 @@ use crate::metadata::{ColumnsBuilder, Row, Schema};
 use crate::store::files::{Stored, read_segment, write_codec, write_segment};
 use crate::store::manifest::{BUILDING, BuildState, CURRENT, Manifest, Unpublished, free_number, is_ours};
 use crate::store::{Guard, Storage, Verify};
+use crate::times::{BuildTimes, timed};
 
 /// Bytes of codes, residuals and norms at which a segment is full (a quarter of a GiB).
 pub const SEGMENT_BYTES: usize = 1 << 28;
@@ -46,6 +47,7 @@ pub struct IndexWriter {
     stored: Vec<Arc<Stored>>,
     pending: Pending,
     segment_bytes: usize,
+    times: BuildTimes,
     /// What became of a commit of which it is not known whether it came about.
     broken: Option<Error>,
 }
@@ -171,6 +173,7 @@ impl IndexWriter {
             stored: index.stored().to_vec(),
             pending: Pending::default(),
             segment_bytes: SEGMENT_BYTES,
+            times: BuildTimes::default(),
             broken: None,
         }
     }
@@ -179,6 +182,11 @@ impl IndexWriter {
     /// writer needs: about three times as much.
     pub fn with_segment_bytes(self, segment_bytes: usize) -> Self {
         Self { segment_bytes, ..self }
+    }
+
+    /// Where the time went.
+    pub(crate) fn times(&mut self) -> &mut BuildTimes {
+        &mut self.times
     }
 
     /// Encodes with another engine from now on, for instance with one that is stopped by another `Cancel`.
@@ -340,20 +348,18 @@ impl IndexWriter {
     }
 
     /// Kept tokens as codes and residuals.
-    fn encode(&self, documents: &Tokens<'_>) -> Result<Encoded> {
+    fn encode(&mut self, documents: &Tokens<'_>) -> Result<Encoded> {
         let dim = self.codec.dim();
         let rows: Vec<usize> = documents.sequences().kept_rows().collect();
-        let engine = self.engine.as_ref().ok_or_else(|| Error::Unsupported {
+        let engine = self.engine.clone().ok_or_else(|| Error::Unsupported {
             what: "adding documents by a writer without an engine".into(),
             hint: "give it one with set_engine".into(),
         })?;
         let mut encoded = Encoded::default();
         for rows in rows.chunks(ENCODE_TOKENS) {
-            let mut values = Vec::with_capacity(rows.len() * dim);
-            for &row in rows {
-                values.extend(documents.vector(row));
-            }
-            let part = self.codec.encode(engine, &TensorRef::new(&values, &[rows.len(), dim])?)?;
+            let values = timed(&mut self.times.converting, || documents.vectors(rows));
+            let x = TensorRef::new(&values, &[rows.len(), dim])?;
+            let part = self.codec.encode_timed(&engine, &x, &mut self.times)?;
             encoded.codes.extend(part.codes);
             encoded.residuals.extend(part.residuals);
             encoded.inv_norms.extend(part.inv_norms);
@@ -523,6 +529,13 @@ impl IndexWriter {
 
     /// Writes pending documents to a segment, which the next commit will mention.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        let mut writing = self.times.writing;
+        let result = timed(&mut writing, || self.flush_pending());
+        self.times.writing = writing;
+        result
+    }
+
+    fn flush_pending(&mut self) -> Result<()> {
         self.pending.drop_deleted(self.codec.residual_bytes());
         if self.pending.ids.is_empty() {
             return Ok(());

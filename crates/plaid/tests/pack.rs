@@ -113,14 +113,15 @@ fn candidates_are_the_oracles() {
         let mut op = PlaidSearch::new(q.clone(), index.codec().as_codec(), segments.clone(), options);
         op.live = Some(index.live());
         let numbers = |hits: Vec<Vec<Hit>>| hits[0].iter().map(|hit| hit.document).collect::<Vec<_>>();
-        (numbers(engine().plaid_search(op.clone()).unwrap()), numbers(plaid_search(&op)))
+        (numbers(engine().plaid_search(op.clone()).unwrap()), numbers(plaid_search(&op).hits))
     };
-    let all = PlaidOptions { n_ivf_probe: 2, n_full_scores: 4 * index.len() - 4, ..PlaidOptions::default() };
+    let all =
+        PlaidOptions { n_ivf_probe: 2, n_full_scores: Some(4 * index.len() - 4), ..PlaidOptions::default() };
     let (found, expected) = candidates(all);
     assert_eq!(found, expected);
     assert!(2000 < found.len() && found.len() < index.len() - 2000, "{} of {}", found.len(), index.len());
     // What is cut is decided by scores that are rounded to a byte.
-    let (found, expected) = candidates(PlaidOptions { n_full_scores: 4000, ..all });
+    let (found, expected) = candidates(PlaidOptions { n_full_scores: Some(4000), ..all });
     let common = found.iter().filter(|document| expected.contains(document)).count();
     assert!(found.is_sorted() && found.len() == 1000 && common > 900, "{common} in common");
     let (found, expected) = candidates(PlaidOptions { exact: true, ..all });
@@ -155,17 +156,17 @@ fn a_search_reads_no_more_than_its_candidates() {
     let both = Tokens::padded(&both, &[2, 2, common::DIM]).unwrap();
     let filter = Filter::parse("name > 500 AND even = TRUE", &[]).unwrap();
     let ids: Vec<_> = (100..400).map(DocumentId::from).collect();
-    let few = PlaidOptions { n_full_scores: 40, explain: true, ..PlaidOptions::top_k(3) };
+    let few = PlaidOptions { n_full_scores: Some(40), explain: true, ..PlaidOptions::top_k(3) };
     let mut total = 0;
     for (q, options, selection) in [
         (q.clone(), few, Selection { filter: None, ids: Some(&ids) }),
         (q.clone(), few, Selection::default()),
         (q.clone(), few, Selection { filter: Some(&filter), ids: None }),
         (q.clone(), PlaidOptions { precision: Precision::Exact, ..few }, Selection::default()),
-        (both.clone(), PlaidOptions { n_full_scores: 800, ..few }, Selection::default()),
+        (both.clone(), PlaidOptions { n_full_scores: Some(800), ..few }, Selection::default()),
         (q.clone(), few, Selection { filter: None, ids: Some(&ids[..5]) }),
         (q.clone(), few, Selection { filter: None, ids: Some(&[]) }),
-        (q.clone(), PlaidOptions { n_full_scores: 400, top_k: 60, ..few }, Selection::default()),
+        (q.clone(), PlaidOptions { n_full_scores: Some(400), top_k: 60, ..few }, Selection::default()),
         (both, PlaidOptions { exact: true, ..few }, Selection::default()),
     ] {
         let expected = index.search(&engine(), q.clone(), options, selection).unwrap();

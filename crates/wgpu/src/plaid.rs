@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use maxsim_core::plaid::Segment;
 use maxsim_core::{
-    Cancel, Codec, Documents, Error, Forward, Hit, Options, Output, PlaidIndex, PlaidSearch, Result,
-    Submission, Tokens,
+    Cancel, Codec, Documents, Error, Forward, Hit, Options, Output, PlaidHits, PlaidIndex, PlaidOptions,
+    PlaidSearch, Result, Submission, Tokens,
 };
 use maxsim_shaders::kernels::{self, Element, SORTED};
 
@@ -167,7 +167,7 @@ pub(crate) fn plaid_search(gpu: &Arc<Gpu>, op: &PlaidSearch<'_>, cancel: &Cancel
     let (queries, top_k) = (op.q.count(), options.top_k.min(count));
     let hits: Vec<Vec<Hit>> = vec![Vec::new(); queries];
     if queries * top_k == 0 {
-        return Ok(Submission::ready(Ok(Output::Hits(hits))));
+        return Ok(Submission::ready(Ok(Output::Hits(hits.into()))));
     }
     let index = match &op.index {
         PlaidIndex::Host { codec, segments } => Arc::new(Index::upload(gpu, codec, segments, false)?),
@@ -205,39 +205,49 @@ pub(crate) fn plaid_search(gpu: &Arc<Gpu>, op: &PlaidSearch<'_>, cancel: &Cancel
     let explained = options.explain.then(|| q.to_buf());
     let cancel = cancel.clone();
     Ok(started(Box::pin(async move {
-        let mut found = Found { hits, top_k, first: 0, listed: Vec::new(), pairs: 0 };
+        let mut found =
+            Found { hits, unsettled: Vec::new(), options, top_k, first: 0, listed: Vec::new(), pairs: 0 };
         let mut flight = Flight::new();
         for (mut batch, group) in groups {
             cancel.check()?;
             let selection =
                 Selection { gpu: &search.gpu, queries: group.count(), width: top_k, largest: true };
             let best = match probing {
-                true => search.probe(&mut batch, &group)?,
+                true => {
+                    let (best, chosen) = search.probe(&mut batch, &group)?;
+                    (best, Some(chosen))
+                }
                 false => {
                     let mut scan = Scan::new(&search, &group)?;
                     while let Some(pending) = scan.step(&search, &mut batch, &group, &cancel)? {
                         found.take(flight.add(pending, None).await?);
                     }
-                    scan.so_far.expect("there are documents")
+                    (scan.so_far.expect("there are documents"), None)
                 }
             };
+            let (best, chosen) = best;
             selection.read(&mut batch, &best);
+            if let Some(chosen) = chosen.filter(|_| options.wider().is_some()) {
+                Selection { width: search.kept, ..selection }.read(&mut batch, &chosen);
+            }
             found.take(flight.add(batch.submit()?, Some(group)).await?);
         }
         while let landed @ Some(_) = flight.land().await? {
             found.take(landed);
         }
-        let Found { mut hits, listed, .. } = found;
+        let Found { mut hits, unsettled, listed, .. } = found;
         if let Some(q) = explained {
             explain(search.job.into_list(true), q.as_tokens(), listed, &mut hits, &cancel).await?;
         }
-        Ok(Output::Hits(hits))
+        Ok(Output::Hits(PlaidHits { hits, unsettled }))
     })))
 }
 
 /// What was read back of the groups so far.
 struct Found {
     hits: Vec<Vec<Hit>>,
+    unsettled: Vec<u32>,
+    options: PlaidOptions,
     top_k: usize,
     /// Queries of those groups.
     first: usize,
@@ -257,6 +267,19 @@ impl Found {
                 self.hits[self.first + at / self.top_k].push(hit);
                 mine.push((self.pairs, (at / self.top_k) as u32, document));
                 self.pairs += 1;
+            }
+        }
+        if let [_, _, keys, documents] = &read[..] {
+            let kept = keys.len() / group.count();
+            let chosen = keys.chunks_exact(kept).zip(documents.chunks_exact(kept));
+            for (query, (keys, documents)) in (self.first..).zip(chosen) {
+                // Best first by approximate score.
+                let scored = keys.iter().filter(|&&key| key != ABSENT).count();
+                let front = &documents[..scored / 4];
+                let behind = self.hits[query].iter().filter(|hit| !front.contains(&hit.document));
+                if !self.options.settles(behind.count()) {
+                    self.unsettled.push(query as u32);
+                }
             }
         }
         self.first += group.count();
@@ -436,8 +459,8 @@ impl Search {
         Ok(table)
     }
 
-    /// Probes, gathers, scores roughly and scores well.
-    fn probe(&self, batch: &mut Batch, group: &QueryGroup) -> Result<Runs> {
+    /// Probes, gathers, scores roughly and scores well: the best documents, and those that were scored well by approximate score.
+    fn probe(&self, batch: &mut Batch, group: &QueryGroup) -> Result<(Runs, Runs)> {
         let (gpu, index) = (&self.gpu, &self.index);
         let (rows, queries, total) = (group.queries.compact.rows(), group.count(), index.held.count);
         let words = index.centroids.div_ceil(32);
@@ -495,6 +518,6 @@ impl Search {
         let groups = work.div_ceil(64);
         batch.dispatch(&kernels::only(&kernels::PLAID_RANK), &params, &[&scores, &kept.keys], groups)?;
         let selection = Selection { width: self.top_k, ..selection };
-        selection.best_keys(batch, self.kept, [&kept.keys, &kept.indices])
+        Ok((selection.best_keys(batch, self.kept, [&kept.keys, &kept.indices])?, kept))
     }
 }

@@ -225,7 +225,7 @@ fn an_index() {
     let held = [&whole, &split].map(|engine| engine.upload_index(&codec, &segments).unwrap());
     assert!(held[0].meta().bytes > 0 && held[0].meta().documents == total);
     let options = PlaidOptions { top_k: 5, n_ivf_probe: 2, explain: true, ..PlaidOptions::default() };
-    let probing = PlaidOptions { n_full_scores: 160, ..options };
+    let probing = PlaidOptions { n_full_scores: Some(160), ..options };
     // Queries that fit a block of rows, and queries that do not.
     for len in [6, 150] {
         let q = normal(&mut random, 2 * len * DIM);
@@ -234,14 +234,14 @@ fn an_index() {
             ("everything", options, None, None),
             ("exact", PlaidOptions { exact: true, ..options }, Some(&live), None),
             ("probing", probing, None, None),
-            ("some", PlaidOptions { n_full_scores: 120, ..options }, Some(&live), Some(&subset)),
+            ("some", PlaidOptions { n_full_scores: Some(120), ..options }, Some(&live), Some(&subset)),
             ("threshold", PlaidOptions { centroid_score_threshold: Some(0.25), ..probing }, None, None),
         ] {
             let mut op = PlaidSearch::new(q.clone(), codec.clone(), segments.clone(), options);
             (op.live, op.subset) = (live, subset);
             let context = format!("{what}, queries of {len}");
             let one = whole.plaid_search(op.clone()).unwrap();
-            for (got, exact) in one.iter().zip(oracle::plaid_search(&op)) {
+            for (got, exact) in one.iter().zip(oracle::plaid_search(&op).hits) {
                 assert_eq!(got.len(), exact.len(), "{context}");
                 for (got, exact) in got.iter().zip(exact) {
                     let close = (got.score - exact.score).abs() <= 1e-5 * exact.score.abs().max(1.0);
@@ -285,7 +285,8 @@ fn prepared_operators() {
     let documents = || Residual::packed(made.codec(), &made.codes, &made.residuals, &offsets).unwrap();
     let segment = made.segment();
     let subset = Bitmap::of(200, (0..200).filter(|d| d % 3 != 1)).unwrap();
-    let probing = PlaidOptions { top_k: 5, n_full_scores: 80, explain: true, ..PlaidOptions::default() };
+    let probing =
+        PlaidOptions { top_k: 5, n_full_scores: Some(80), explain: true, ..PlaidOptions::default() };
     let mut search = PlaidSearch::new(q(), made.codec(), vec![&segment], probing);
     search.subset = Some(&subset);
 

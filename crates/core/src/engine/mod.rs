@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::ints::Integers;
 use crate::op::{
     ApproxScore, Backward, Codec, Documents, Forward, FromHidden, FromHiddenBackward, Gradients, Hit, Op,
-    Options, Output, PlaidSearch, Residual, ResidualCodes, Retrieve, RetrieveOptions, Scores, TopK,
-    pack_padded,
+    Options, Output, PlaidHits, PlaidSearch, Residual, ResidualCodes, Retrieve, RetrieveOptions, Scores,
+    TopK, pack_padded,
 };
 use crate::plaid::Segment;
 use crate::tensor::TensorRef;
@@ -361,15 +361,28 @@ impl Engine {
         }
     }
 
-    /// Search over a PLAID index: the hits of every query, best first.
+    /// Search over a PLAID index: the hits of every query, best first. Where the options leave
+    /// [`n_full_scores`](crate::PlaidOptions::n_full_scores) open, queries that are not settled are searched again, more widely.
     ///
     /// # Errors
     /// As [`PlaidSearch::validate`], and the backend's.
     pub fn plaid_search(&self, op: PlaidSearch<'_>) -> Result<Vec<Vec<Hit>>> {
-        match self.run(&Op::PlaidSearch(op))? {
-            Output::Hits(hits) => Ok(hits),
+        let found = |op: PlaidSearch<'_>| match self.run(&Op::PlaidSearch(op))? {
+            Output::Hits(found) => Ok(found),
             _ => unreachable!("plaid_search returns no such output"),
+        };
+        let PlaidHits { mut hits, unsettled } = found(op.clone())?;
+        if let Some(options) = op.options.wider() {
+            // Neighbours are searched together.
+            for run in unsettled.chunk_by(|a, b| a + 1 == *b) {
+                let queries = run[0] as usize..run[0] as usize + run.len();
+                let again = PlaidSearch { q: op.q.slice(queries.clone()), options, ..op.clone() };
+                for (hits, wider) in hits[queries].iter_mut().zip(found(again)?.hits) {
+                    *hits = wider;
+                }
+            }
         }
+        Ok(hits)
     }
 
     /// Copies an index to the preferred backend, for searches that then read nothing from the host.
@@ -392,8 +405,17 @@ impl Engine {
         cutoffs: &[f32],
         codec: &Codec<'_>,
     ) -> Result<ResidualCodes> {
-        let winners = self.submit_encode(x, cutoffs, codec)?.map(Submission::wait).transpose()?;
-        encoded(x, cutoffs, codec, winners)
+        crate::op::check_encode(x, cutoffs, codec)?;
+        crate::op::pack_residuals(x, self.nearest_centroids(x, codec)?, cutoffs, codec)
+    }
+
+    /// The first half of [`quantize_residual`](Self::quantize_residual): the nearest centroid of every vector of `x [T, d]`. The
+    /// second is [`pack_residuals`](crate::pack_residuals), for callers that have several threads for it.
+    ///
+    /// # Errors
+    /// `ERR_SHAPE`, `ERR_NON_FINITE` for operands that do not fit, and the backend's.
+    pub fn nearest_centroids(&self, x: &TensorRef<'_>, codec: &Codec<'_>) -> Result<Vec<u32>> {
+        self.submit_encode(x, codec)?.map(Submission::wait).transpose().map(codes)
     }
 
     /// [`quantize_residual`](Self::quantize_residual) for callers that may only await.
@@ -406,22 +428,18 @@ impl Engine {
         cutoffs: &[f32],
         codec: &Codec<'_>,
     ) -> Result<ResidualCodes> {
-        let winners = match self.submit_encode(x, cutoffs, codec)? {
+        crate::op::check_encode(x, cutoffs, codec)?;
+        let winners = match self.submit_encode(x, codec)? {
             Some(submission) => Some(submission.await?),
             None => None,
         };
-        encoded(x, cutoffs, codec, winners)
+        crate::op::pack_residuals(x, codes(winners), cutoffs, codec)
     }
 
     /// Starts the search for the nearest centroids: one query of T tokens against one document of C, whose winners are the
     /// codes. Nothing to do for no vectors.
-    fn submit_encode(
-        &self,
-        x: &TensorRef<'_>,
-        cutoffs: &[f32],
-        codec: &Codec<'_>,
-    ) -> Result<Option<Submission>> {
-        crate::op::check_encode(x, cutoffs, codec)?;
+    fn submit_encode(&self, x: &TensorRef<'_>, codec: &Codec<'_>) -> Result<Option<Submission>> {
+        crate::op::check_vectors(x, codec)?;
         x.check_finite("x")?;
         codec.centroids().check_finite("centroids")?;
         if x.shape()[0] == 0 {
@@ -451,14 +469,9 @@ impl Engine {
     }
 }
 
-/// Codes and residuals of `x`, given what `submit_encode` started.
-fn encoded(
-    x: &TensorRef<'_>,
-    cutoffs: &[f32],
-    codec: &Codec<'_>,
-    winners: Option<Output>,
-) -> Result<ResidualCodes> {
-    let codes = match winners {
+/// Centroids of vectors, given what `submit_encode` started.
+fn codes(winners: Option<Output>) -> Vec<u32> {
+    match winners {
         None => Vec::new(),
         Some(Output::Scores(scores)) => {
             let winners = scores.argmax.expect("asked for").values;
@@ -466,8 +479,7 @@ fn encoded(
             winners.into_iter().map(|w| w.max(0) as u32).collect()
         }
         Some(_) => unreachable!("forward returns no such output"),
-    };
-    crate::op::pack_residuals(x, codes, cutoffs, codec)
+    }
 }
 
 /// A norm far from 1 among the first few kept tokens, if there is one.

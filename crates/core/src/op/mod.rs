@@ -13,12 +13,12 @@ pub use backward::{Backward, BackwardMethod, Gradients};
 pub use forward::{Argmax, Forward, Options, Pairing, Precision, Scores};
 pub use head::{FromHidden, FromHiddenBackward, HeadGradients};
 pub use pack::{PackedPairs, pack_padded};
-pub use plaid::{Hit, PlaidIndex, PlaidOptions, PlaidSearch};
-pub(crate) use quantize::check_encode;
+pub use plaid::{Hit, PlaidHits, PlaidIndex, PlaidOptions, PlaidSearch};
 pub use quantize::{
     Quantized, ResidualCodes, ScaleMode, decode_residual, dequantize, pack_residuals, quantize_fp8,
     quantize_int8,
 };
+pub(crate) use quantize::{check_encode, check_vectors};
 pub use residual::{ApproxScore, Codec, Residual, ResidualBuf, ResidualLayout};
 pub use retrieve::{Retrieve, RetrieveOptions, TopK};
 
@@ -205,7 +205,7 @@ pub enum Output {
     /// From [`Op::Retrieve`].
     TopK(TopK),
     /// From [`Op::PlaidSearch`]: the hits of every query.
-    Hits(Vec<Vec<Hit>>),
+    Hits(PlaidHits),
 }
 
 pub(crate) fn check_query(q: &Tokens<'_>) -> Result<()> {

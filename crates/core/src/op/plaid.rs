@@ -64,8 +64,10 @@ pub struct PlaidOptions {
     pub top_k: usize,
     /// Centroids probed per query token.
     pub n_ivf_probe: usize,
-    /// Documents that stay after the first cut by approximate score; a quarter of them is scored well.
-    pub n_full_scores: usize,
+    /// Documents that stay after the first cut by approximate score; a quarter of them is scored well. `None`: 4,096
+    /// ([`N_FULL_SCORES`](Self::N_FULL_SCORES)), and where a query is not [settled](Self::settles) by them, as many as
+    /// [`wider`](Self::wider) says.
+    pub n_full_scores: Option<usize>,
     /// Probed centroids whose best similarity with a query token is below this are left out.
     pub centroid_score_threshold: Option<f32>,
     /// Score every allowed document: the reference that the other options approximate.
@@ -87,7 +89,7 @@ impl Default for PlaidOptions {
         Self {
             top_k: 10,
             n_ivf_probe: 8,
-            n_full_scores: 4096,
+            n_full_scores: None,
             centroid_score_threshold: None,
             exact: false,
             candidates_only: false,
@@ -104,9 +106,33 @@ impl PlaidOptions {
         Self { top_k, ..Self::default() }
     }
 
+    /// [`n_full_scores`](Self::n_full_scores) unless it is given, to begin with.
+    pub const N_FULL_SCORES: usize = 4096;
+
+    /// How many times as many documents are scored for a query that the first ones do not settle.
+    const WIDER: usize = 32;
+
     /// Documents that are scored well: `max(⌊n_full_scores / 4⌋, top_k)`.
     pub fn kept(&self) -> usize {
-        (self.n_full_scores / 4).max(self.top_k)
+        (self.n_full_scores.unwrap_or(Self::N_FULL_SCORES) / 4).max(self.top_k)
+    }
+
+    /// Whether the hits of a query settle it, of which `behind` stand behind the best quarter of the documents that were scored
+    /// well, in the order of their approximate scores: at most one in twenty of `top_k`. More of them say that approximate scores tell
+    /// little about this query, and that there may be hits farther down than was looked.
+    pub fn settles(&self, behind: usize) -> bool {
+        behind <= self.top_k / 20
+    }
+
+    /// The options by which queries are searched again that were not settled: 32 times `n_full_scores`, so that up to 32,768
+    /// documents are scored well, which smaller indexes are whole, and four times `n_ivf_probe`. `None` if `n_full_scores` was given.
+    pub fn wider(&self) -> Option<Self> {
+        let wider = Self {
+            n_full_scores: Some(Self::N_FULL_SCORES * Self::WIDER),
+            n_ivf_probe: self.n_ivf_probe.saturating_mul(4),
+            ..*self
+        };
+        (self.n_full_scores.is_none() && !self.exact && !self.candidates_only).then_some(wider)
     }
 
     /// Documents whose scores are computed in f32 where cheaper arithmetic chose them: `max(4·top_k, 32)`.
@@ -141,6 +167,10 @@ impl PlaidOptions {
 ///    [`Precision::Exact`] is asked for, a backend may choose the [`PlaidOptions::shortlist`] best with
 ///    [`Precision::Int8`]'s arithmetic; scores that are returned are always f32 ones.
 /// 4. **Hits**: the `top_k` best, score descending, then document ascending. Fewer where fewer documents were candidates.
+///
+/// Where `n_full_scores` is not given, this is a first look: queries whose hits do not [settle](PlaidOptions::settles) them are named,
+/// and [`Engine::plaid_search`](crate::Engine::plaid_search) searches those again by [`PlaidOptions::wider`] options. Queries that
+/// did not probe are settled.
 ///
 /// Nothing depends on how documents are divided into segments, on batch-mates or on threads.
 #[derive(Debug, Clone)]
@@ -210,7 +240,7 @@ impl<'a> PlaidSearch<'a> {
         for (value, argument) in [
             (options.top_k, "top_k"),
             (options.n_ivf_probe, "n_ivf_probe"),
-            (options.n_full_scores, "n_full_scores"),
+            (options.n_full_scores.unwrap_or(1), "n_full_scores"),
         ] {
             if value == 0 {
                 return Err(Error::value(argument, "at least 1", "0"));
@@ -263,4 +293,20 @@ pub struct Hit {
     /// With `explain`: the winning token of the document per query token slot, as [`Argmax`](crate::Argmax) gives it.
     /// Otherwise empty.
     pub winners: Vec<i32>,
+}
+
+/// What [`PlaidSearch`] returns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PlaidHits {
+    /// Per query its hits, best first.
+    pub hits: Vec<Vec<Hit>>,
+    /// Queries, ascending, that [`PlaidOptions::wider`] options should search again.
+    pub unsettled: Vec<u32>,
+}
+
+impl From<Vec<Vec<Hit>>> for PlaidHits {
+    /// Of queries that are settled.
+    fn from(hits: Vec<Vec<Hit>>) -> Self {
+        Self { hits, unsettled: Vec::new() }
+    }
 }

@@ -172,22 +172,44 @@ pub fn pack_residuals(
     let mut inv_norms = Vec::with_capacity(tokens);
     let mut decoded = vec![0f32; dim];
     let mut buckets = vec![0u8; dim];
+    let weights = codec.bucket_weights();
     for (vector, &code) in values.chunks_exact(dim).zip(&codes) {
-        for (f, bucket) in buckets.iter_mut().enumerate() {
-            let residual = vector[f] - codec.centroids().data().get(code as usize * dim + f);
-            *bucket = cutoffs.partition_point(|&c| c < residual) as u8;
+        let code = code as usize;
+        let centroid = codec.centroids().data().slice(code * dim..(code + 1) * dim).to_f32();
+        for ((decoded, x), c) in decoded.iter_mut().zip(vector).zip(&centroid) {
+            *decoded = x - c;
         }
-        let start = residuals.len();
+        buckets_of(&decoded, cutoffs, &mut buckets);
         residuals
             .extend(buckets.chunks(per_byte).map(|b| codec.layout().byte(b.iter().copied(), codec.nbits())));
-        codec.decode(code as usize, &residuals[start..], &mut decoded);
+        for ((decoded, c), &bucket) in decoded.iter_mut().zip(&centroid).zip(&buckets) {
+            *decoded = c + weights[usize::from(bucket)];
+        }
         let norm = decoded.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         inv_norms.push((1.0 / norm.max(1e-6)) as f32);
     }
     Ok(ResidualCodes { codes, residuals, inv_norms })
 }
 
-pub(crate) fn check_encode(x: &TensorRef<'_>, cutoffs: &[f32], codec: &Codec<'_>) -> Result<()> {
+/// Per residual the number of cutoffs strictly below it.
+fn buckets_of(residuals: &[f32], cutoffs: &[f32], buckets: &mut [u8]) {
+    if cutoffs.len() > 15 {
+        for (bucket, residual) in buckets.iter_mut().zip(residuals) {
+            *bucket = cutoffs.partition_point(|c| c < residual) as u8;
+        }
+        return;
+    }
+    // Few of them are counted in vectors faster than searched.
+    buckets.fill(0);
+    for &cutoff in cutoffs {
+        for (bucket, &residual) in buckets.iter_mut().zip(residuals) {
+            *bucket += u8::from(cutoff < residual);
+        }
+    }
+}
+
+/// Vectors that a codec can encode.
+pub(crate) fn check_vectors(x: &TensorRef<'_>, codec: &Codec<'_>) -> Result<()> {
     if x.dtype().is_quantized() {
         return Err(Error::dtype("x", "f32, f16 or bf16", x.dtype().name()));
     }
@@ -197,6 +219,11 @@ pub(crate) fn check_encode(x: &TensorRef<'_>, cutoffs: &[f32], codec: &Codec<'_>
     if codec.count() == 0 && x.shape()[0] > 0 {
         return Err(Error::shape("centroids", "at least one centroid", "none"));
     }
+    Ok(())
+}
+
+pub(crate) fn check_encode(x: &TensorRef<'_>, cutoffs: &[f32], codec: &Codec<'_>) -> Result<()> {
+    check_vectors(x, codec)?;
     if cutoffs.len() != (1 << codec.nbits()) - 1 {
         return Err(Error::shape(
             "cutoffs",

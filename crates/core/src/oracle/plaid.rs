@@ -1,11 +1,12 @@
 //! Search over a PLAID index in float64, stage by stage as [`PlaidSearch`] defines them.
 
 use super::forward::{document_vector, score_pairs_of, vector};
-use crate::op::{Documents, Forward, Hit, Options, PlaidIndex, PlaidSearch};
+use crate::op::{Documents, Forward, Hit, Options, PlaidHits, PlaidIndex, PlaidSearch};
 use crate::plaid::Segment;
 
-/// The hits of every query of a search in host memory. Panics for an index that a backend holds.
-pub fn plaid_search(op: &PlaidSearch<'_>) -> Vec<Vec<Hit>> {
+/// The hits of every query of a search in host memory, and which queries they do not settle. Panics for an index that a backend
+/// holds.
+pub fn plaid_search(op: &PlaidSearch<'_>) -> PlaidHits {
     let PlaidIndex::Host { codec, segments } = &op.index else { panic!("the oracle reads host memory") };
     let options = &op.options;
     let allowed = op.allowed();
@@ -31,7 +32,8 @@ pub fn plaid_search(op: &PlaidSearch<'_>) -> Vec<Vec<Hit>> {
     };
     let everything: Vec<usize> = (0..op.index.documents()).filter(|&d| is_allowed(d)).collect();
 
-    (0..op.q.count())
+    let mut unsettled = Vec::new();
+    let hits = (0..op.q.count())
         .map(|query| {
             let rows: Vec<usize> = op.q.rows(query).collect();
             // S, one column per query token; NaN where the token takes no part.
@@ -47,7 +49,8 @@ pub fn plaid_search(op: &PlaidSearch<'_>) -> Vec<Vec<Hit>> {
             let table: Vec<Vec<f64>> = rows.iter().filter(|&&row| op.q.keeps(row)).map(column).collect();
 
             let mut candidates = everything.clone();
-            if !options.exact && allowed_count > options.kept() {
+            let probing = !options.exact && allowed_count > options.kept();
+            if probing {
                 let eligible: Vec<bool> = (0..codec.count())
                     .map(|c| {
                         op.subset.is_none() || everything.iter().any(|&d| codes(d).contains(&(c as u32)))
@@ -73,7 +76,7 @@ pub fn plaid_search(op: &PlaidSearch<'_>) -> Vec<Vec<Hit>> {
                 }
                 candidates.retain(|&d| codes(d).iter().any(|&c| probed[c as usize]));
             }
-            if !options.exact && candidates.len() > options.kept() {
+            if probing {
                 let approximate = |d: usize| -> f64 {
                     let best = table.iter().map(|column| {
                         codes(d).iter().map(|&c| column[c as usize]).fold(f64::NEG_INFINITY, f64::max)
@@ -112,7 +115,13 @@ pub fn plaid_search(op: &PlaidSearch<'_>) -> Vec<Vec<Hit>> {
                 .collect();
             hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)));
             hits.truncate(options.top_k);
+            let front = &candidates[..candidates.len() / 4];
+            let behind = hits.iter().filter(|hit| !front.contains(&(hit.document as usize))).count();
+            if probing && options.wider().is_some() && !options.settles(behind) {
+                unsettled.push(query as u32);
+            }
             hits
         })
-        .collect()
+        .collect();
+    PlaidHits { hits, unsettled }
 }

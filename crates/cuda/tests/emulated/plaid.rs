@@ -129,7 +129,7 @@ fn searches_are_the_oracles() {
         let (data, offsets) = queries(&mut random, 140, dim, dtype);
         let q = Tokens::packed(data.as_ref(), dim, &offsets).unwrap();
         let options = PlaidOptions { top_k: 6, ..PlaidOptions::default() };
-        let cut = PlaidOptions { n_ivf_probe: 2, n_full_scores: 48, ..options };
+        let cut = PlaidOptions { n_ivf_probe: 2, n_full_scores: Some(48), ..options };
         let cases = [
             ("exact", PlaidOptions { exact: true, ..options }, None, None),
             ("exact, some", PlaidOptions { exact: true, ..options }, Some(&live), Some(&subset)),
@@ -137,7 +137,7 @@ fn searches_are_the_oracles() {
             ("cut", cut, None, None),
             (
                 "no cut",
-                PlaidOptions { n_full_scores: 4 * (documents - 1), n_ivf_probe: 1, ..cut },
+                PlaidOptions { n_full_scores: Some(4 * (documents - 1)), n_ivf_probe: 1, ..cut },
                 None,
                 None,
             ),
@@ -155,7 +155,7 @@ fn searches_are_the_oracles() {
                 let op = PlaidSearch { live, subset, ..op };
                 let there = PlaidSearch { index: PlaidIndex::Resident(&resident), ..op.clone() };
                 let context = format!("{path} {nbits} bit, d {dim}, {dtype}, {what}");
-                assert_close(&context, &search(&engine, &there), &oracle::plaid_search(&op));
+                assert_close(&context, &search(&engine, &there), &oracle::plaid_search(&op).hits);
             }
         }
     }
@@ -178,12 +178,13 @@ fn odd_queries_and_indexes() {
     mask[12..18].fill(false);
     data[19 * 32 + 3] = f32::NAN;
     let q = Tokens::padded(&data, &[4, 6, 32]).unwrap().with_mask(&mask[..]).unwrap();
-    let options = PlaidOptions { top_k: 5, n_ivf_probe: 2, n_full_scores: 40, ..PlaidOptions::default() };
+    let options =
+        PlaidOptions { top_k: 5, n_ivf_probe: 2, n_full_scores: Some(40), ..PlaidOptions::default() };
     let engine = engine(paths()[0]);
     for exact in [false, true] {
         let options = PlaidOptions { exact, ..options };
         let op = PlaidSearch::new(q.clone(), codec.clone(), segments.iter().collect(), options);
-        let expected = oracle::plaid_search(&op);
+        let expected = oracle::plaid_search(&op).hits;
         let got = search(&engine, &op);
         for query in [0, 1, 3] {
             assert_close(
@@ -214,7 +215,7 @@ fn nothing_else_changes_an_answer() {
     let shape = index.shape();
     let codec = index.codec(&shape);
     let whole = index.segments(&codec, 120);
-    let cut = PlaidOptions { top_k: 4, n_ivf_probe: 2, n_full_scores: 40, ..PlaidOptions::default() };
+    let cut = PlaidOptions { top_k: 4, n_ivf_probe: 2, n_full_scores: Some(40), ..PlaidOptions::default() };
     for (path, dtype) in paths().into_iter().flat_map(|path| [(path, DType::F32), (path, DType::F16)]) {
         let (data, offsets) = queries(&mut random, 12, 32, dtype);
         let q = Tokens::packed(data.as_ref(), 32, &offsets).unwrap();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use maxsim::plaid::store::DirectoryStorage;
-use maxsim::plaid::{BuildOptions, IdKind, Progress, TrainOptions, build};
+use maxsim::plaid::{BuildOptions, BuildTimes, IdKind, Progress, TrainOptions, build_timed};
 use serde::Serialize;
 
 use super::documents::DocumentArgs;
@@ -71,6 +71,58 @@ struct Report {
     seconds: f64,
     /// Most bytes allocated at a time; maps of files are not counted.
     peak_bytes: usize,
+    phases: Phases,
+}
+
+/// Where the seconds went.
+#[derive(Serialize)]
+struct Phases {
+    /// Both passes: what is read of the files; texts are encoded meanwhile.
+    reading: f64,
+    sampling: f64,
+    rounding: f64,
+    clustering: f64,
+    averaging: f64,
+    buckets: f64,
+    converting: f64,
+    assigning: f64,
+    packing: f64,
+    writing: f64,
+}
+
+impl Phases {
+    fn new(total: f64, times: &BuildTimes) -> Self {
+        let mut phases = Self {
+            reading: 0.0,
+            sampling: times.sampling.as_secs_f64(),
+            rounding: times.rounding.as_secs_f64(),
+            clustering: times.clustering.as_secs_f64(),
+            averaging: times.averaging.as_secs_f64(),
+            buckets: times.buckets.as_secs_f64(),
+            converting: times.converting.as_secs_f64(),
+            assigning: times.assigning.as_secs_f64(),
+            packing: times.packing.as_secs_f64(),
+            writing: times.writing.as_secs_f64(),
+        };
+        phases.reading = total - phases.all().map(|(_, seconds)| seconds).sum::<f64>();
+        phases
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        [
+            ("reading", self.reading),
+            ("sampling", self.sampling),
+            ("rounding", self.rounding),
+            ("clustering", self.clustering),
+            ("averaging", self.averaging),
+            ("buckets", self.buckets),
+            ("converting", self.converting),
+            ("assigning", self.assigning),
+            ("packing", self.packing),
+            ("writing", self.writing),
+        ]
+        .into_iter()
+    }
 }
 
 /// Runs `maxsim index build`.
@@ -107,10 +159,12 @@ pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> 
     };
     let started = Instant::now();
     let storage = DirectoryStorage::new(&args.index);
-    let (index, peak) = alloc::peak_during(|| build(&engine, storage, &mut documents, options, &mut show));
+    let (built, peak) =
+        alloc::peak_during(|| build_timed(&engine, storage, &mut documents, options, &mut show));
     let seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let info = index?.info();
+    let (index, times) = built?;
+    let info = index.info();
     let report = Report {
         documents: info.documents,
         tokens: info.tokens,
@@ -122,6 +176,7 @@ pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> 
         bytes_per_token: info.bytes_per_token(),
         seconds,
         peak_bytes: peak,
+        phases: Phases::new(seconds, &times),
     };
     let mut out = Out::stdout();
     if args.json {
@@ -132,6 +187,8 @@ pub(super) fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<Outcome> 
     writeln!(out, "{documents} documents, {tokens} tokens in {}", bytes(report.bytes))?;
     writeln!(out, "{:.2} bytes a token, {} centroids", report.bytes_per_token, grouped(report.centroids))?;
     writeln!(out, "{seconds:.1} s, {} of memory at most", bytes(peak as u64))?;
+    let phases: Vec<String> = report.phases.all().map(|(name, s)| format!("{name} {s:.1}")).collect();
+    writeln!(out, "seconds: {}", phases.join(", "))?;
     out.flush()?;
     Ok(Outcome::Success)
 }

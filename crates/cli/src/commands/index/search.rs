@@ -50,9 +50,10 @@ pub(crate) struct SearchArgs {
     /// Results per query
     #[arg(long, default_value_t = 10, value_name = "K", value_parser = setup::positive())]
     top_k: usize,
-    /// Documents that stay after the approximate score; a quarter of them is scored well
-    #[arg(long, default_value_t = 4096, value_name = "N", value_parser = setup::positive())]
-    n_full_scores: usize,
+    /// Documents that stay after the approximate score; a quarter of them is scored well [default: 4096, and more for queries
+    /// whose results those do not settle]
+    #[arg(long, value_name = "N", value_parser = setup::positive())]
+    n_full_scores: Option<usize>,
     /// Centroids probed per query token
     #[arg(long, default_value_t = 8, value_name = "P", value_parser = setup::positive())]
     n_ivf_probe: usize,
