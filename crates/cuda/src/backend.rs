@@ -13,7 +13,7 @@ use crate::approx::approx_score;
 use crate::arch::Path;
 use crate::backward::backward;
 use crate::context::Context;
-use crate::device::{Device, Pending};
+use crate::device::{Device, Mark, Reading};
 use crate::driver::{self, Driver};
 use crate::forward::{Scoring, may_be_empty, score};
 use crate::head::{from_hidden, from_hidden_backward};
@@ -52,8 +52,71 @@ const WALL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Scores on an NVIDIA GPU.
 pub struct CudaBackend {
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
     info: BackendInfo,
+}
+
+/// Work given to the queue: what is read back, and what is made of it once that is there.
+pub(crate) struct Started {
+    readings: Vec<Reading>,
+    make: Make,
+}
+
+/// Makes the result of what was read back; again, if it was read again.
+type Make = Box<dyn Fn() -> Result<Output> + Send + Sync>;
+
+impl Started {
+    fn done(output: Output) -> Self {
+        Self { readings: vec![], make: Box::new(move || Ok(output.clone())) }
+    }
+
+    fn new(readings: Vec<Reading>, make: impl Fn() -> Result<Output> + Send + Sync + 'static) -> Self {
+        Self { readings, make: Box::new(make) }
+    }
+
+    /// What was computed; everything it is made of has arrived.
+    pub(crate) fn output(&self) -> Result<Output> {
+        (self.make)()
+    }
+
+    fn finish(self) -> Result<Output> {
+        self.readings.iter().try_for_each(|reading| reading.block())?;
+        self.output()
+    }
+
+    fn submission(self) -> Submission {
+        Submission::pending(Box::pin(async move { self.finish() }))
+    }
+}
+
+/// A point in a backend's queue: [`CudaBackend::event`].
+pub struct Event(Box<dyn Mark>);
+
+impl Event {
+    pub(crate) fn of(context: &Context) -> Result<Self> {
+        context.pool.device().mark().map(Self)
+    }
+
+    /// Waits for everything that was given to the backend before it.
+    ///
+    /// # Errors
+    /// `ERR_DEVICE_LOST` where that failed.
+    pub fn wait(&self) -> Result<()> {
+        self.0.block()
+    }
+
+    /// Whether everything that was given to the backend before it is over.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn is_over(&self) -> Result<bool> {
+        self.0.is_over()
+    }
+
+    /// The driver's `CUevent`, for those who let a stream of theirs wait for it while this is alive.
+    pub fn raw(&self) -> u64 {
+        self.0.raw()
+    }
 }
 
 impl CudaBackend {
@@ -81,10 +144,10 @@ impl CudaBackend {
     /// Runs the kernels of `path` on the host, for tests; `folder` keeps what was compiled.
     #[cfg(feature = "emulator")]
     pub fn emulated(path: Path, folder: &std::path::Path) -> Self {
-        Self::on(Arc::new(crate::emulator::Emulator::new(path, folder)), None)
+        Self::on(crate::emulator::Emulator::new(path, folder), None)
     }
 
-    fn on(device: Arc<dyn Device>, budget: Option<u64>) -> Self {
+    pub(crate) fn on(device: Arc<dyn Device>, budget: Option<u64>) -> Self {
         let caps = device.caps();
         let path = caps.arch.path;
         let info = BackendInfo {
@@ -114,7 +177,7 @@ impl CudaBackend {
     /// Those of running `op`.
     pub fn measure(&self, op: &Op<'_>, repeats: usize) -> Result<Measurement> {
         // Compiled, uploaded, and everything that is computed only once.
-        let run = || self.run(op, &Cancel::new())?.wait();
+        let run = || self.start(op, &Cancel::new())?.finish();
         run()?;
         self.context.pool.reset_peak();
         let before = self.memory().0;
@@ -131,33 +194,72 @@ impl CudaBackend {
         Ok(Measurement { gpu_us, wall_us, peak_bytes, launches })
     }
 
-    fn run(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Submission> {
+    /// Starts all of `ops` and waits once, for the last.
+    ///
+    /// # Errors
+    /// Those of validation and of the operators; then none has a result.
+    pub fn batch(&self, ops: &[Op<'_>]) -> Result<Vec<Output>> {
+        ops.iter().try_for_each(Op::validate)?;
+        let cancel = Cancel::new();
+        let started = ops.iter().map(|op| self.start(op, &cancel)).collect::<Result<Vec<_>>>()?;
+        self.event()?.wait()?;
+        started.iter().map(Started::output).collect()
+    }
+
+    /// A point behind everything that was given to this backend so far.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn event(&self) -> Result<Event> {
+        Event::of(&self.context)
+    }
+
+    /// What this backend is given from now on waits for what `stream` (a `CUstream`) was given so far.
+    ///
+    /// # Safety
+    /// `stream` is a stream of this backend's GPU and its primary context, or null, the default stream.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub unsafe fn wait_for_stream(&self, stream: u64) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.context.pool.device().wait_for(stream) }
+    }
+
+    /// What `stream` (a `CUstream`) is given from now on waits for what this backend was given so far.
+    ///
+    /// # Safety
+    /// As [`wait_for_stream`](Self::wait_for_stream).
+    ///
+    /// # Errors
+    /// The driver's.
+    pub unsafe fn make_stream_wait(&self, stream: u64) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.context.pool.device().make_wait(stream) }
+    }
+
+    pub(crate) fn start(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Started> {
         match op {
             Op::Forward(op) => self.forward(op),
             Op::Backward(op) => {
                 let held = open(&self.context, &op.forward.d)?;
                 let arriving = backward(&self.context, op, &held)?;
-                Ok(Submission::pending(Box::pin(async move {
-                    for returned in [&arriving.q, &arriving.d].into_iter().flatten() {
-                        returned.pending.as_ref().map_or(Ok(()), |pending| pending.block())?;
-                    }
-                    Ok(Output::Gradients(arriving.finish()))
-                })))
+                let returned = [&arriving.q, &arriving.d].into_iter().flatten();
+                let readings = returned.filter_map(|returned| returned.pending.clone()).collect();
+                Ok(Started::new(readings, move || Ok(Output::Gradients(arriving.finish()))))
             }
             Op::Retrieve(op) => self.retrieve(op),
             Op::FromHidden(op) => self.head(op),
             Op::FromHiddenBackward(op) => {
                 let arriving = from_hidden_backward(&self.context, op)?;
-                Ok(Submission::pending(Box::pin(async move {
-                    arriving.block()?;
-                    Ok(Output::Gradients(arriving.finish()))
-                })))
+                Ok(Started::new(arriving.readings(), move || Ok(Output::Gradients(arriving.finish()))))
             }
             Op::ApproxScore(op) => {
                 let count = op.sequences().count();
                 let scores = approx_score(&self.context, op)?.read(count * 4)?;
-                Ok(later([Some(scores)], move |[scores]| {
-                    Output::Scores(Scores { values: cast(scores), shape: vec![count], argmax: None })
+                Ok(Started::new(vec![scores.clone()], move || {
+                    let (values, shape) = (cast(scores.bytes()), vec![count]);
+                    Ok(Output::Scores(Scores { values, shape, argmax: None }))
                 }))
             }
             Op::PlaidSearch(op) => self.search(op, cancel),
@@ -165,10 +267,10 @@ impl CudaBackend {
         }
     }
 
-    fn search(&self, op: &PlaidSearch<'_>, cancel: &Cancel) -> Result<Submission> {
+    fn search(&self, op: &PlaidSearch<'_>, cancel: &Cancel) -> Result<Started> {
         let (width, count) = (Course::of(op).width, op.q.count());
         if count * width == 0 {
-            return Ok(Submission::ready(Ok(Output::Hits(vec![Vec::new(); count].into()))));
+            return Ok(Started::done(Output::Hits(vec![Vec::new(); count].into())));
         }
         let uploaded;
         let index = match &op.index {
@@ -180,12 +282,13 @@ impl CudaBackend {
         };
         let q = op.q.clone().flattened();
         let found = plaid_search(&self.context, op, &q, index, cancel)?;
+        let readings: Vec<Reading> =
+            found.iter().flat_map(|f| [Some(&f.hits), f.chosen.as_ref()]).flatten().cloned().collect();
         let options = op.options;
-        let hits = move || -> Result<PlaidHits> {
+        let hits = move || -> PlaidHits {
             let mut hits: Vec<Vec<Hit>> = Vec::with_capacity(count);
             let mut unsettled = Vec::new();
             for Found { group, hits: keys, chosen } in &found {
-                keys.block()?;
                 let mut keys: Vec<u64> = cast(keys.bytes());
                 hits.extend(keys.chunks_exact_mut(width).map(|keys| {
                     // Many are not sorted on the device.
@@ -199,7 +302,6 @@ impl CudaBackend {
                     keys.map(hit).collect()
                 }));
                 let Some(chosen) = chosen else { continue };
-                chosen.block()?;
                 let mut chosen: Vec<u64> = cast(chosen.bytes());
                 let each = chosen.len() / group.len();
                 for (query, chosen) in group.clone().zip(chosen.chunks_exact_mut(each)) {
@@ -213,13 +315,14 @@ impl CudaBackend {
                     }
                 }
             }
-            Ok(PlaidHits { hits, unsettled })
+            PlaidHits { hits, unsettled }
         };
         if !op.options.explain {
-            return Ok(Submission::pending(Box::pin(async move { Ok(Output::Hits(hits()?)) })));
+            return Ok(Started::new(readings, move || Ok(Output::Hits(hits()))));
         }
         // Which pairs to explain is known only once the hits are here.
-        let PlaidHits { mut hits, unsettled } = hits()?;
+        readings.iter().try_for_each(|reading| reading.block())?;
+        let PlaidHits { mut hits, unsettled } = hits();
         let (queries, documents): (Vec<u32>, Vec<u32>) =
             (0u32..).zip(&hits).flat_map(|(i, hits)| hits.iter().map(move |hit| (i, hit.document))).unzip();
         let options = Options { argmax: true, ..Options::default() };
@@ -230,23 +333,23 @@ impl CudaBackend {
         let scoring = scoring(&pairs.q, &index.held, &pairs.pairing, op.options.normalize);
         let explained =
             self.scores(&pairs, |scores, argmax| score(&self.context, &scoring, scores, argmax))?;
-        let Output::Scores(Scores { argmax: Some(argmax), .. }) = explained.wait()? else {
+        let Output::Scores(Scores { argmax: Some(argmax), .. }) = explained.finish()? else {
             unreachable!("scores with winners were asked for")
         };
         for (pair, hit) in hits.iter_mut().flatten().enumerate() {
             hit.winners = argmax.pair(pair).to_vec();
         }
-        Ok(Submission::ready(Ok(Output::Hits(PlaidHits { hits, unsettled }))))
+        Ok(Started::done(Output::Hits(PlaidHits { hits, unsettled })))
     }
 
-    fn retrieve(&self, op: &Retrieve<'_>) -> Result<Submission> {
+    fn retrieve(&self, op: &Retrieve<'_>) -> Result<Started> {
         let (shape, width, largest) = (op.output_shape(), op.width(), op.options.largest);
         if op.forward.q.count() * width == 0 {
             let mut empty = results(shape, 0, largest, vec![]);
             if op.forward.options.argmax {
                 empty.argmax = self.explain(op, &empty)?;
             }
-            return Ok(Submission::ready(Ok(Output::TopK(empty))));
+            return Ok(Started::done(Output::TopK(empty)));
         }
         let held = open(&self.context, &op.forward.d)?;
         let keys = retrieve(&self.context, op, &held)?;
@@ -255,9 +358,11 @@ impl CudaBackend {
             keys.block()?;
             let mut top_k = results(shape, width, largest, cast(keys.bytes()));
             top_k.argmax = self.explain(op, &top_k)?;
-            return Ok(Submission::ready(Ok(Output::TopK(top_k))));
+            return Ok(Started::done(Output::TopK(top_k)));
         }
-        Ok(later([Some(keys)], move |[keys]| Output::TopK(results(shape, width, largest, cast(keys)))))
+        Ok(Started::new(vec![keys.clone()], move || {
+            Ok(Output::TopK(results(shape.clone(), width, largest, cast(keys.bytes()))))
+        }))
     }
 
     /// Winners of every hit, by scoring just the hits again.
@@ -266,18 +371,18 @@ impl CudaBackend {
             (0..op.forward.q.count() as u32).flat_map(|i| std::iter::repeat_n(i, op.width())).collect();
         let (q, d) = (op.forward.q.clone(), op.forward.d.clone());
         let pairs = Forward::score_pairs(q, d, q_idx, hits.indices.clone(), op.forward.options)?;
-        match self.forward(&pairs)?.wait()? {
+        match self.forward(&pairs)?.finish()? {
             Output::Scores(scores) => Ok(scores.argmax),
             other => unreachable!("forward returned {other:?}"),
         }
     }
 
-    fn forward(&self, op: &Forward<'_>) -> Result<Submission> {
+    fn forward(&self, op: &Forward<'_>) -> Result<Started> {
         let held = open(&self.context, &op.d)?;
         self.scores(op, |scores, argmax| score(&self.context, &Scoring::of(op, &held), scores, argmax))
     }
 
-    fn head(&self, op: &FromHidden<'_>) -> Result<Submission> {
+    fn head(&self, op: &FromHidden<'_>) -> Result<Started> {
         self.scores(&op.scoring(), |scores, argmax| from_hidden(&self.context, op, scores, argmax))
     }
 
@@ -286,7 +391,7 @@ impl CudaBackend {
         &self,
         op: &Forward<'_>,
         compute: impl FnOnce(&Buffer, Winners<'_>) -> Result<()>,
-    ) -> Result<Submission> {
+    ) -> Result<Started> {
         let scores = self.context.pool.buffer(op.pair_count() * 4)?;
         if may_be_empty(&op.q) {
             scores.fill(0)?;
@@ -298,12 +403,14 @@ impl CudaBackend {
         let scores = scores.read(op.pair_count() * 4)?;
         let argmax = argmax.map(|argmax| argmax.read(argmax.bytes())).transpose()?;
         let shape = op.output_shape();
-        Ok(later([Some(scores), argmax], move |[scores, argmax]| {
-            let argmax = layout.map(|mut layout| {
-                layout.values = cast(argmax);
-                layout
+        let readings = [Some(scores.clone()), argmax.clone()].into_iter().flatten().collect();
+        Ok(Started::new(readings, move || {
+            let argmax = layout.as_ref().zip(argmax.as_ref()).map(|(layout, argmax)| {
+                let mut winners = layout.clone();
+                winners.values = cast(argmax.bytes());
+                winners
             });
-            Output::Scores(Scores { values: cast(scores), shape, argmax })
+            Ok(Output::Scores(Scores { values: cast(scores.bytes()), shape: shape.clone(), argmax }))
         }))
     }
 }
@@ -322,21 +429,8 @@ fn cast<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
     bytemuck::pod_collect_to_vec(bytes)
 }
 
-/// A submission that waits for what is read back, and makes the result of it.
-fn later<const N: usize>(
-    pending: [Option<Box<dyn Pending>>; N],
-    make: impl FnOnce([&[u8]; N]) -> Output + Send + 'static,
-) -> Submission {
-    Submission::pending(Box::pin(async move {
-        for pending in pending.iter().flatten() {
-            pending.block()?;
-        }
-        Ok(make(std::array::from_fn(|i| pending[i].as_ref().map_or(&[][..], |p| p.bytes()))))
-    }))
-}
-
 /// Documents on the device, uploaded if they are not there yet.
-fn open<'a>(context: &Context, documents: &'a Documents<'_>) -> Result<Opened<'a>> {
+pub(crate) fn open<'a>(context: &Context, documents: &'a Documents<'_>) -> Result<Opened<'a>> {
     match documents {
         Documents::Resident(resident) => Ok(Opened::Resident(resident.handle()?)),
         host => Ok(Opened::Uploaded(Box::new(Held::new(context, host, false)?))),
@@ -344,7 +438,7 @@ fn open<'a>(context: &Context, documents: &'a Documents<'_>) -> Result<Opened<'a
 }
 
 /// Documents of an operator.
-enum Opened<'a> {
+pub(crate) enum Opened<'a> {
     Resident(&'a Held),
     Uploaded(Box<Held>),
 }
@@ -387,8 +481,8 @@ impl Backend for CudaBackend {
     }
 
     fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {
-        match cancel.check().and_then(|()| self.run(op, cancel)) {
-            Ok(submission) => submission,
+        match cancel.check().and_then(|()| self.start(op, cancel)) {
+            Ok(started) => started.submission(),
             Err(error) => Submission::ready(Err(error)),
         }
     }

@@ -7,7 +7,7 @@ use maxsim_kernels::{Kernel, kernels};
 
 use crate::config::{self, Kind, Stored};
 use crate::context::{Context, WORKSPACE};
-use crate::device::Pending;
+use crate::device::Reading;
 use crate::forward::{Scoring, score};
 use crate::memory::{Buffer, address};
 use crate::operands::{Held, Packing, Queries, scatter};
@@ -311,7 +311,7 @@ impl Gather<'_> {
 
 /// A gradient on its way back: bytes, and how to make a tensor of them.
 pub(crate) struct Returned {
-    pub(crate) pending: Option<Box<dyn Pending>>,
+    pub(crate) pending: Option<Reading>,
     packing: Packing,
     stride: usize,
     dim: usize,

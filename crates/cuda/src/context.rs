@@ -6,20 +6,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytemuck::Pod;
 use maxsim_core::Result;
 
-use crate::device::{Caps, Device, Function, Launch, Unit};
-use crate::memory::{Pool, Step};
+use crate::device::{Caps, Device, Function, Launch, Repeatable, Step, Unit};
+use crate::memory::{Buffer, Pool, Recording};
 
 /// Bytes of workspace that an operator may use beside its inputs and outputs, where it can choose.
 pub(crate) const WORKSPACE: usize = 64 << 20;
 
+/// Bytes of a table that is kept for the next call that needs the same one, and of all that are.
+const TABLE: usize = 64 << 10;
+const TABLES: usize = 4 << 20;
+
 pub(crate) struct Context {
     pub(crate) pool: Arc<Pool>,
     functions: Mutex<HashMap<Unit, Function>>,
+    /// Small tables on the device by what they hold, and their bytes.
+    tables: Mutex<(HashMap<Vec<u8>, Arc<Buffer>>, usize)>,
+    /// Held by whoever records: one at a time.
+    recorder: Mutex<()>,
 }
 
 impl Context {
     pub(crate) fn new(device: Arc<dyn Device>, budget: Option<u64>) -> Self {
-        Self { pool: Pool::new(device, budget), functions: Mutex::default() }
+        Self {
+            pool: Pool::new(device, budget),
+            functions: Mutex::default(),
+            tables: Mutex::default(),
+            recorder: Mutex::default(),
+        }
     }
 
     pub(crate) fn caps(&self) -> &Caps {
@@ -64,43 +77,103 @@ impl Context {
         unsafe { self.pool.device().launch(&function, launch, params) }
     }
 
-    /// Gives recorded work to the queue again.
-    ///
-    /// # Safety
-    /// The memory it uses is still that of the recording.
-    unsafe fn repeat(&self, steps: &[Step]) -> Result<()> {
-        let device = self.pool.device();
-        for step in steps {
-            match step {
-                Step::Launch { function, launch, params } => {
-                    // SAFETY: the caller's promise.
-                    unsafe { device.launch(function, *launch, params)? };
+    /// `data` on the device. What a call lays out depends on shapes alone, so the next call of the same shape finds it there: a
+    /// copy takes the driver longer than a look into a table.
+    pub(crate) fn table<T: Pod>(&self, data: &[T]) -> Result<Arc<Buffer>> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        if bytes.len() > TABLE || !self.pool.device().caches() {
+            return self.pool.upload(data).map(Arc::new);
+        }
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = match tables.0.get(bytes) {
+            Some(table) => table.clone(),
+            None => {
+                if tables.1 + bytes.len() > TABLES {
+                    *tables = Default::default();
                 }
-                // SAFETY: the caller's promise.
-                Step::Fill { to, byte, bytes } => unsafe { device.fill(*to, *byte, *bytes)? },
+                let table = Arc::new(self.pool.upload(data)?);
+                tables.0.insert(bytes.to_vec(), table.clone());
+                tables.1 += bytes.len();
+                table
+            }
+        };
+        self.pool.keep(&table);
+        Ok(table)
+    }
+
+    /// Runs `run` and records what it gives to the queue. What it frees is kept for the recording, which has to be given back
+    /// to the pool (`Pool::forget`).
+    pub(crate) fn record<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<(T, Recording)> {
+        /// Ends the recording also where `run` panics.
+        struct Guard<'a>(&'a Pool);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                let mut recording = self.0.recorded();
+                self.0.forget(&mut recording);
             }
         }
-        Ok(())
+        let _alone = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pool.record();
+        let guard = Guard(&self.pool);
+        let result = run()?;
+        std::mem::forget(guard);
+        Ok((result, self.pool.recorded()))
+    }
+
+    /// Makes the launches and fills of a recording ready to be repeated, and its downloads if asked for.
+    ///
+    /// # Safety
+    /// What the steps name stays as long as the result does: the recording and the results of what was run are kept.
+    pub(crate) unsafe fn ready(
+        &self,
+        recording: &mut Recording,
+        downloads: bool,
+    ) -> Result<Box<dyn Repeatable>> {
+        let mut steps = std::mem::take(&mut recording.steps);
+        steps.retain(|step| downloads || !matches!(step, Step::Read { .. }));
+        // SAFETY: the caller's promise.
+        unsafe { self.pool.device().ready(Arc::new(steps)) }
     }
 
     /// Device time of what `run` gives to the queue beside copies: microseconds of each repetition, and the number of
-    /// launches and fills. What `run` returns is kept until then, and so is what it frees.
+    /// launches and fills.
     pub(crate) fn time<T>(
         &self,
         repeats: usize,
         run: impl FnOnce() -> Result<T>,
     ) -> Result<(Vec<f32>, usize)> {
-        self.pool.record();
-        let result = run();
-        let recording = self.pool.recorded();
-        let times = result.and_then(|kept| {
-            // SAFETY: nothing that was freed meanwhile has been handed out, and what was not is in `kept`.
-            let times = self.pool.device().time(&|| unsafe { self.repeat(&recording.steps) }, repeats);
-            drop(kept);
-            times
-        });
-        let steps = recording.steps.len();
-        self.pool.forget(recording);
-        Ok((times?, steps))
+        let (kept, mut recording) = self.record(run)?;
+        let count = recording.steps.iter().filter(|step| !matches!(step, Step::Read { .. })).count();
+        // SAFETY: nothing that was freed meanwhile has been handed out, and what was not is in `kept`.
+        let times = unsafe {
+            let work = self.ready(&mut recording, false);
+            work.and_then(|work| self.pool.device().time(&*work, repeats))
+        };
+        drop(kept);
+        self.pool.forget(&mut recording);
+        Ok((times?, count))
     }
+}
+
+/// Gives steps to a device's queue one by one, where it has nothing better for it.
+///
+/// # Safety
+/// As [`Repeatable::repeat`].
+#[cfg(any(test, feature = "emulator"))]
+pub(crate) unsafe fn repeat(device: &dyn Device, steps: &[Step]) -> Result<()> {
+    for step in steps {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match step {
+                Step::Launch { function, launch, params } => device.launch(function, *launch, params)?,
+                Step::Fill { to, byte, bytes } => device.fill(*to, *byte, *bytes)?,
+                Step::Read { from, bytes, into } => {
+                    let read = device.read(*from, *bytes)?;
+                    read.block()?;
+                    std::ptr::copy_nonoverlapping(read.bytes().as_ptr(), into.target(), *bytes);
+                }
+            }
+        }
+    }
+    Ok(())
 }

@@ -72,11 +72,43 @@ pub(crate) struct TensorMap {
 pub(crate) type Function = Arc<dyn Any + Send + Sync>;
 
 /// Bytes that arrive on the host later.
-pub(crate) trait Pending: Send {
+pub(crate) trait Pending: Send + Sync {
     /// Waits for them.
     fn block(&self) -> Result<()>;
     /// The bytes; only after they arrived.
     fn bytes(&self) -> &[u8];
+    /// Where they arrive: memory that stays as long as this does.
+    fn target(&self) -> *mut u8;
+}
+
+/// A download, shared by whoever waits for it and a recording that repeats it.
+pub(crate) type Reading = Arc<dyn Pending>;
+
+/// Work given to the queue that can be given to it again.
+pub(crate) enum Step {
+    Launch { function: Function, launch: Launch, params: Vec<u8> },
+    Fill { to: u64, byte: u8, bytes: usize },
+    Read { from: u64, bytes: usize, into: Reading },
+}
+
+/// Work that a device has made ready to be repeated.
+pub(crate) trait Repeatable: Send + Sync {
+    /// Gives it to the device's queue, or to a stream of the caller's.
+    ///
+    /// # Safety
+    /// Everything the steps name is still there, a stream is one of this device, and what was given out before is over or ahead
+    /// in the same queue.
+    unsafe fn repeat(&self, stream: Option<u64>) -> Result<()>;
+}
+
+/// A point in a device's queue.
+pub(crate) trait Mark: Send + Sync {
+    /// Waits for everything ahead of it.
+    fn block(&self) -> Result<()>;
+    /// Whether everything ahead of it is over.
+    fn is_over(&self) -> Result<bool>;
+    /// The driver's `CUevent`; 0 where there is no driver.
+    fn raw(&self) -> u64;
 }
 
 /// A device with one queue: whatever is given to it happens in that order.
@@ -97,15 +129,36 @@ pub(crate) trait Device: Send + Sync {
     unsafe fn fill(&self, to: u64, byte: u8, bytes: usize) -> Result<()>;
     /// # Safety
     /// `[from, from + bytes)` is memory of this device.
-    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Box<dyn Pending>>;
+    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Reading>;
+    /// Makes `steps` ready to be repeated; nothing runs yet.
+    ///
+    /// # Safety
+    /// Everything the steps name is memory of this device and stays as long as the result does.
+    unsafe fn ready(&self, steps: Arc<Vec<Step>>) -> Result<Box<dyn Repeatable>>;
+    /// A point behind everything given to the queue so far.
+    fn mark(&self) -> Result<Box<dyn Mark>>;
+    /// The queue waits for what `stream` was given so far, and what `stream` is given from now on waits for nothing.
+    ///
+    /// # Safety
+    /// `stream` is a stream of this device.
+    unsafe fn wait_for(&self, stream: u64) -> Result<()>;
+    /// What `stream` is given from now on waits for what the queue was given so far.
+    ///
+    /// # Safety
+    /// `stream` is a stream of this device.
+    unsafe fn make_wait(&self, stream: u64) -> Result<()>;
+    /// Refuses an address that is not `bytes` bytes of this device's memory.
+    fn check_memory(&self, argument: &'static str, address: u64, bytes: usize) -> Result<()>;
     /// Compiles and loads.
     fn load(&self, unit: &Unit) -> Result<Function>;
     /// # Safety
     /// `params` is what the kernel takes, and every address in it is memory of this device that is large enough.
     unsafe fn launch(&self, function: &Function, launch: Launch, params: &[u8]) -> Result<()>;
-    /// Microseconds the device takes for what `work` gives to the queue (launches and fills alone), `repeats` times, with the
-    /// second-level cache flushed before each. The GPU records `work` once as a graph and replays it.
-    fn time(&self, work: &dyn Fn() -> Result<()>, repeats: usize) -> Result<Vec<f32>>;
+    /// Microseconds the device takes for `work`, `repeats` times, with the second-level cache flushed before each.
+    ///
+    /// # Safety
+    /// As [`Repeatable::repeat`].
+    unsafe fn time(&self, work: &dyn Repeatable, repeats: usize) -> Result<Vec<f32>>;
     /// The bytes by which a kernel knows `map`.
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]>;
 }

@@ -9,7 +9,9 @@ use cudarc::driver::{DriverError, result as cu};
 use maxsim_core::{Error, Result};
 
 use crate::arch::{Arch, Path};
-use crate::device::{Caps, Device, Function, Launch, Pending, TensorMap, Unit};
+use crate::device::{
+    Caps, Device, Function, Launch, Mark, Pending, Reading, Repeatable, Step, TensorMap, Unit,
+};
 use crate::jit::{Compiler, cache_folder};
 
 /// A GPU's primary context and one stream of it.
@@ -27,11 +29,15 @@ struct Queue {
     stream: sys::CUstream,
     /// Pinned memory that is not in use, as (address, bytes): making it takes longer than most searches.
     pinned: Mutex<Vec<(usize, usize)>>,
+    /// Events that are not in use.
+    events: Mutex<Vec<usize>>,
 }
 
 /// Pieces of pinned memory kept, and how large they may be.
 const PINNED: usize = 8;
 const PINNED_BYTES: usize = 64 << 20;
+/// Events kept.
+const EVENTS: usize = 32;
 
 // SAFETY: driver handles may be used from any thread; every use makes the context current first.
 unsafe impl Send for Queue {}
@@ -55,6 +61,9 @@ impl Drop for Queue {
             let _ = cu::stream::destroy(self.stream);
             for (pointer, _) in self.pinned.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
                 let _ = cu::free_host(pointer as *mut c_void);
+            }
+            for event in self.events.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                let _ = cu::event::destroy(event as sys::CUevent);
             }
             let _ = cu::primary_ctx::release(self.device);
         }
@@ -145,7 +154,7 @@ impl Driver {
                     return Err(wrong(error));
                 }
             };
-            Arc::new(Queue { device, context, stream, pinned: Mutex::default() })
+            Arc::new(Queue { device, context, stream, pinned: Mutex::default(), events: Mutex::default() })
         };
         Ok(Self { caps, queue, compiler, staging: Mutex::new(None) })
     }
@@ -225,14 +234,28 @@ unsafe impl Sync for Event {}
 
 impl Event {
     fn new(queue: &Arc<Queue>) -> Result<Self> {
-        let event = cu::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
-            .map_err(|e| failed("an event", e))?;
+        let kept = queue.events.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let event = match kept {
+            Some(event) => event as sys::CUevent,
+            None => cu::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+                .map_err(|e| failed("an event", e))?,
+        };
         Ok(Self { queue: queue.clone(), event })
     }
 
     fn record(&self) -> Result<()> {
+        self.record_in(self.queue.stream)
+    }
+
+    fn record_in(&self, stream: sys::CUstream) -> Result<()> {
         // SAFETY: both are alive.
-        unsafe { cu::event::record(self.event, self.queue.stream) }.map_err(|e| failed("an event", e))
+        unsafe { cu::event::record(self.event, stream) }.map_err(|e| failed("an event", e))
+    }
+
+    fn delay(&self, stream: sys::CUstream) -> Result<()> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: both are alive.
+        unsafe { cu::stream::wait_event(stream, self.event, flags) }.map_err(|e| failed("an event", e))
     }
 
     fn block(&self) -> Result<()> {
@@ -244,6 +267,12 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
+        let mut kept = self.queue.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < EVENTS {
+            kept.push(self.event as usize);
+            return;
+        }
+        drop(kept);
         let _ = self.queue.enter();
         // SAFETY: made in `new`, destroyed once.
         let _ = unsafe { cu::event::destroy(self.event) };
@@ -333,7 +362,7 @@ impl Device for Driver {
         unsafe { cu::memset_d8_async(to, byte, bytes, self.queue.stream) }.map_err(|e| failed("a fill", e))
     }
 
-    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Box<dyn Pending>> {
+    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Reading> {
         self.queue.enter()?;
         let pinned = Pinned::new(&self.queue, bytes)?;
         let event = Event::new(&self.queue)?;
@@ -345,7 +374,7 @@ impl Device for Driver {
                 .map_err(|e| failed("a download", e))?;
         }
         event.record()?;
-        Ok(Box::new(Arriving { event, pinned, bytes }))
+        Ok(Arc::new(Arriving { event, pinned, bytes }))
     }
 
     fn load(&self, unit: &Unit) -> Result<Function> {
@@ -373,51 +402,116 @@ impl Device for Driver {
     }
 
     unsafe fn launch(&self, function: &Function, launch: Launch, params: &[u8]) -> Result<()> {
-        let function = function.downcast_ref::<Loaded>().expect("loaded by this device");
         self.queue.enter()?;
-        let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
-        let [x, y] = launch.grid;
-        // SAFETY: the caller's promise; the driver copies the parameters before it returns.
-        unsafe {
-            cu::launch_kernel(
-                function.function,
-                (x, y, 1),
-                (launch.threads, 1, 1),
-                launch.shared,
-                self.queue.stream,
-                &mut pointers,
-            )
-        }
-        .map_err(|e| failed("a launch", e))
+        // SAFETY: the caller's promise.
+        unsafe { launch_in(self.queue.stream, function, launch, params) }.map_err(|e| failed("a launch", e))
     }
 
-    fn time(&self, work: &dyn Fn() -> Result<()>, repeats: usize) -> Result<Vec<f32>> {
+    unsafe fn ready(&self, steps: Arc<Vec<Step>>) -> Result<Box<dyn Repeatable>> {
+        self.queue.enter()?;
+        let wrong = |e| failed("a graph", e);
+        // A stream of its own: what other threads give to the queue meanwhile is no part of the graph.
+        let stream = cu::stream::create(cu::stream::StreamKind::NonBlocking).map_err(wrong)?;
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the caller's promise for what the steps name; capturing ends whatever a step answers, and the stream, which
+        // nothing has run in, goes then.
+        let graph = unsafe {
+            let captured = cu::stream::begin_capture(stream, mode).and_then(|()| {
+                let result = steps.iter().try_for_each(|step| match step {
+                    Step::Launch { function, launch, params } => launch_in(stream, function, *launch, params),
+                    Step::Fill { to, byte, bytes } => cu::memset_d8_async(*to, *byte, *bytes, stream),
+                    Step::Read { bytes: 0, .. } => Ok(()),
+                    Step::Read { from, bytes, into } => {
+                        let to = std::slice::from_raw_parts_mut(into.target(), *bytes);
+                        cu::memcpy_dtoh_async(to, *from, stream)
+                    }
+                });
+                let graph = cu::stream::end_capture(stream);
+                result.and(graph)
+            });
+            let _ = cu::stream::destroy(stream);
+            captured.map_err(wrong)?
+        };
+        let flags = sys::CUgraphInstantiate_flags_enum(0);
+        // SAFETY: the graph was just captured; an instance does not need it any more.
+        let exec = unsafe {
+            let exec = cu::graph::instantiate(graph, flags);
+            let _ = cu::graph::destroy(graph);
+            exec.map_err(wrong)?
+        };
+        Ok(Box::new(Ready { queue: self.queue.clone(), exec, _steps: steps }))
+    }
+
+    fn mark(&self) -> Result<Box<dyn Mark>> {
+        self.queue.enter()?;
+        let event = Event::new(&self.queue)?;
+        event.record()?;
+        Ok(Box::new(event))
+    }
+
+    unsafe fn wait_for(&self, stream: u64) -> Result<()> {
+        self.queue.enter()?;
+        let event = Event::new(&self.queue)?;
+        event.record_in(stream as sys::CUstream)?;
+        event.delay(self.queue.stream)
+    }
+
+    unsafe fn make_wait(&self, stream: u64) -> Result<()> {
+        self.queue.enter()?;
+        let event = Event::new(&self.queue)?;
+        event.record()?;
+        event.delay(stream as sys::CUstream)
+    }
+
+    fn check_memory(&self, argument: &'static str, address: u64, bytes: usize) -> Result<()> {
+        use sys::CUpointer_attribute_enum as Pointer;
+        self.queue.enter()?;
+        let unknown =
+            || Error::value(argument, "memory that the CUDA driver knows", format!("address {address:#x}"));
+        let (mut ordinal, mut kind) = (-1i32, 0u32);
+        let (mut start, mut size) = (0u64, 0usize);
+        let ask = |attribute, to: *mut c_void| {
+            // SAFETY: every attribute is asked for with a place of its type; a wrong address is an answer, not a fault.
+            unsafe { sys::cuPointerGetAttribute(to, attribute, address) }.result().map_err(|_| unknown())
+        };
+        ask(Pointer::CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (&raw mut kind).cast())?;
+        ask(Pointer::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, (&raw mut ordinal).cast())?;
+        if kind != sys::CUmemorytype_enum::CU_MEMORYTYPE_DEVICE as u32 {
+            return Err(Error::value(argument, "device memory", format!("host memory at {address:#x}")));
+        }
+        if ordinal != self.queue.device {
+            let (here, there) = (self.queue.device, ordinal);
+            return Err(Error::value(
+                argument,
+                format!("memory of GPU {here}"),
+                format!("memory of GPU {there}"),
+            ));
+        }
+        ask(Pointer::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, (&raw mut start).cast())?;
+        ask(Pointer::CU_POINTER_ATTRIBUTE_RANGE_SIZE, (&raw mut size).cast())?;
+        let left = (start + size as u64).saturating_sub(address);
+        if (bytes as u64) > left {
+            let got = format!("an allocation that ends {left} bytes behind the address");
+            return Err(Error::value(argument, format!("{bytes} bytes"), got));
+        }
+        Ok(())
+    }
+
+    unsafe fn time(&self, work: &dyn Repeatable, repeats: usize) -> Result<Vec<f32>> {
         self.queue.enter()?;
         let stream = self.queue.stream;
         let wrong = |e| failed("a graph", e);
-        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream is alive; capturing ends whatever `work` answers.
-        let graph = unsafe {
-            cu::stream::begin_capture(stream, mode).map_err(wrong)?;
-            let result = work();
-            let graph = cu::stream::end_capture(stream).map_err(wrong);
-            result?;
-            graph?
-        };
-        let flags = sys::CUgraphInstantiate_flags_enum(0);
-        // SAFETY: the graph was just captured; both are destroyed below, after their work.
-        let exec = unsafe { cu::graph::instantiate(graph, flags) }.map_err(wrong)?;
         let flush = self.alloc(FLUSH)?;
         let event = || cu::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(wrong);
         let (start, end) = (event()?, event()?);
-        // SAFETY: graph, events, stream and memory are alive until the last event was waited for.
+        // SAFETY: events, stream and memory are alive until the last event was waited for; the work by the caller's promise.
         let once = |i: usize| unsafe {
-            cu::memset_d8_async(flush, i as u8, FLUSH, stream)?;
-            cu::event::record(start, stream)?;
-            cu::graph::launch(exec, stream)?;
-            cu::event::record(end, stream)?;
-            cu::event::synchronize(end)?;
-            Ok(cu::event::elapsed(start, end)? * 1e3)
+            cu::memset_d8_async(flush, i as u8, FLUSH, stream).map_err(wrong)?;
+            cu::event::record(start, stream).map_err(wrong)?;
+            work.repeat(None)?;
+            cu::event::record(end, stream).map_err(wrong)?;
+            cu::event::synchronize(end).map_err(wrong)?;
+            Ok(cu::event::elapsed(start, end).map_err(wrong)? * 1e3)
         };
         // A GPU that idled runs slowly at first: work until its clocks have risen.
         let started = std::time::Instant::now();
@@ -425,17 +519,14 @@ impl Device for Driver {
         while warm.is_ok() && started.elapsed() < WARM_UP {
             warm = once(0);
         }
-        let times: std::result::Result<Vec<f32>, DriverError> =
-            warm.and_then(|_| (0..repeats).map(once).collect());
+        let times: Result<Vec<f32>> = warm.and_then(|_| (0..repeats).map(once).collect());
         // SAFETY: nothing uses them any more.
         unsafe {
             let _ = cu::event::destroy(start);
             let _ = cu::event::destroy(end);
-            let _ = cu::graph::exec_destroy(exec);
-            let _ = cu::graph::destroy(graph);
             self.free(flush, FLUSH);
         }
-        times.map_err(wrong)
+        times
     }
 
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]> {
@@ -472,6 +563,72 @@ impl Device for Driver {
     }
 }
 
+/// # Safety
+/// As [`Device::launch`]; the stream is one of the current context.
+unsafe fn launch_in(
+    stream: sys::CUstream,
+    function: &Function,
+    launch: Launch,
+    params: &[u8],
+) -> std::result::Result<(), DriverError> {
+    let function = function.downcast_ref::<Loaded>().expect("loaded by this device");
+    let mut pointers = [params.as_ptr().cast_mut().cast::<c_void>()];
+    let [x, y] = launch.grid;
+    let (grid, block) = ((x, y, 1), (launch.threads, 1, 1));
+    // SAFETY: the caller's promise; the driver copies the parameters before it returns.
+    unsafe { cu::launch_kernel(function.function, grid, block, launch.shared, stream, &mut pointers) }
+}
+
+/// An instantiated graph.
+struct Ready {
+    queue: Arc<Queue>,
+    exec: sys::CUgraphExec,
+    /// Kernels and pinned memory that the graph uses.
+    _steps: Arc<Vec<Step>>,
+}
+
+// SAFETY: driver handles may be used from any thread.
+unsafe impl Send for Ready {}
+// SAFETY: launching does not change a graph; the driver lets one launch of it follow another.
+unsafe impl Sync for Ready {}
+
+impl Repeatable for Ready {
+    unsafe fn repeat(&self, stream: Option<u64>) -> Result<()> {
+        self.queue.enter()?;
+        let stream = stream.map_or(self.queue.stream, |stream| stream as sys::CUstream);
+        // SAFETY: the caller's promise.
+        unsafe { cu::graph::launch(self.exec, stream) }.map_err(|e| failed("a graph", e))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        let _ = self.queue.enter();
+        // SAFETY: instantiated once; launches under way keep what they need, and their owner waited for them.
+        let _ = unsafe { cu::graph::exec_destroy(self.exec) };
+    }
+}
+
+impl Mark for Event {
+    fn block(&self) -> Result<()> {
+        Self::block(self)
+    }
+
+    fn is_over(&self) -> Result<bool> {
+        self.queue.enter()?;
+        // SAFETY: the event is alive.
+        match unsafe { cu::event::query(self.event) } {
+            Ok(()) => Ok(true),
+            Err(DriverError(sys::cudaError_enum::CUDA_ERROR_NOT_READY)) => Ok(false),
+            Err(error) => Err(failed("the GPU's work", error)),
+        }
+    }
+
+    fn raw(&self) -> u64 {
+        self.event as u64
+    }
+}
+
 /// Bytes on their way to pinned memory.
 struct Arriving {
     // Waited for before the memory goes back, also by those who lose interest.
@@ -494,5 +651,9 @@ impl Pending for Arriving {
     fn bytes(&self) -> &[u8] {
         // SAFETY: the copy is over when this is called, and nothing writes here any more.
         unsafe { std::slice::from_raw_parts(self.pinned.pointer, self.bytes) }
+    }
+
+    fn target(&self) -> *mut u8 {
+        self.pinned.pointer
     }
 }

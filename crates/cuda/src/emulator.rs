@@ -1,17 +1,21 @@
 //! The kernels' text run on the host: a device for tests.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::cell::UnsafeCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use maxsim_core::{Error, Result};
 use maxsim_kernels::{EMULATOR, HEADERS, Target, unit};
 
 use crate::arch::{Arch, Path};
-use crate::device::{Caps, Device, Function, Launch, Pending, TensorMap, Unit};
+use crate::context::repeat;
+use crate::device::{
+    Caps, Device, Function, Launch, Mark, Pending, Reading, Repeatable, Step, TensorMap, Unit,
+};
 
 type Entry = unsafe extern "C" fn(*const u8, u32, u32, u32, u32);
 
@@ -25,11 +29,14 @@ pub(crate) struct Emulator {
     caps: Caps,
     folder: PathBuf,
     loaded: Mutex<HashMap<Unit, Arc<Loaded>>>,
+    /// Memory in use and its size.
+    held: Mutex<BTreeMap<u64, usize>>,
+    this: Weak<Self>,
 }
 
 impl Emulator {
     /// An emulated device that uses `path`'s kernels; compiled kernels are kept in `folder`.
-    pub(crate) fn new(path: Path, folder: &FilePath) -> Self {
+    pub(crate) fn new(path: Path, folder: &FilePath) -> Arc<Self> {
         // Shared memory as on the device that the path is named after.
         let (shared_block, shared_processor) = match path {
             Path::Sm75 => (64 << 10, 64 << 10),
@@ -46,7 +53,13 @@ impl Emulator {
             shared_processor,
             memory: 1 << 32,
         };
-        Self { caps, folder: folder.into(), loaded: Mutex::default() }
+        Arc::new_cyclic(|this| Self {
+            caps,
+            folder: folder.into(),
+            loaded: Mutex::default(),
+            held: Mutex::default(),
+            this: this.clone(),
+        })
     }
 
     /// Headers in one folder, the emulator's over the device's.
@@ -144,11 +157,14 @@ impl Device for Emulator {
             libc::mprotect(base.cast::<u8>().add(pages).cast(), PAGE, libc::PROT_NONE);
             // NaN in every float type.
             std::ptr::write_bytes(base.cast::<u8>(), 0xff, pages);
-            Ok(base as u64 + offset(bytes) as u64)
+            let address = base as u64 + offset(bytes) as u64;
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(address, bytes);
+            Ok(address)
         }
     }
 
     unsafe fn free(&self, address: u64, bytes: usize) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         let bytes = bytes.max(1);
         let pages = bytes.next_multiple_of(256).next_multiple_of(PAGE);
         // SAFETY: what `alloc` mapped.
@@ -167,10 +183,41 @@ impl Device for Emulator {
         Ok(())
     }
 
-    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Box<dyn Pending>> {
+    unsafe fn read(&self, from: u64, bytes: usize) -> Result<Reading> {
         // SAFETY: the caller's promise.
-        let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }.to_vec();
-        Ok(Box::new(Arrived(bytes)))
+        let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
+        Ok(Arc::new(Arrived(bytes.iter().copied().map(UnsafeCell::new).collect())))
+    }
+
+    unsafe fn ready(&self, steps: Arc<Vec<Step>>) -> Result<Box<dyn Repeatable>> {
+        Ok(Box::new(Again { device: self.this.upgrade().expect("in use"), steps }))
+    }
+
+    fn mark(&self) -> Result<Box<dyn Mark>> {
+        Ok(Box::new(Done))
+    }
+
+    unsafe fn wait_for(&self, _stream: u64) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn make_wait(&self, _stream: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn check_memory(&self, argument: &'static str, address: u64, bytes: usize) -> Result<()> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |(&start, &size): (&u64, &usize)| (start + size as u64).saturating_sub(address);
+        match held.range(..=address).next_back().map(left) {
+            None | Some(0) => {
+                Err(Error::value(argument, "memory of the device", format!("address {address:#x}")))
+            }
+            Some(left) if left < bytes as u64 => {
+                let got = format!("an allocation that ends {left} bytes behind the address");
+                Err(Error::value(argument, format!("{bytes} bytes"), got))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     fn load(&self, unit: &Unit) -> Result<Function> {
@@ -199,10 +246,11 @@ impl Device for Emulator {
         Ok(())
     }
 
-    fn time(&self, work: &dyn Fn() -> Result<()>, repeats: usize) -> Result<Vec<f32>> {
+    unsafe fn time(&self, work: &dyn Repeatable, repeats: usize) -> Result<Vec<f32>> {
         let once = || {
             let started = std::time::Instant::now();
-            work().map(|()| started.elapsed().as_secs_f32() * 1e6)
+            // SAFETY: the caller's promise.
+            unsafe { work.repeat(None) }.map(|()| started.elapsed().as_secs_f32() * 1e6)
         };
         (0..repeats).map(|_| once()).collect()
     }
@@ -221,7 +269,40 @@ impl Device for Emulator {
     }
 }
 
-struct Arrived(Vec<u8>);
+/// Steps that run one by one.
+struct Again {
+    device: Arc<Emulator>,
+    steps: Arc<Vec<Step>>,
+}
+
+impl Repeatable for Again {
+    unsafe fn repeat(&self, _stream: Option<u64>) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { repeat(&*self.device, &self.steps) }
+    }
+}
+
+/// The emulator has done everything by the time a call returns.
+struct Done;
+
+impl Mark for Done {
+    fn block(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_over(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn raw(&self) -> u64 {
+        0
+    }
+}
+
+struct Arrived(Vec<UnsafeCell<u8>>);
+
+// SAFETY: written by whoever repeats the download, which its owner does not do while it is read.
+unsafe impl Sync for Arrived {}
 
 impl Pending for Arrived {
     fn block(&self) -> Result<()> {
@@ -229,6 +310,11 @@ impl Pending for Arrived {
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.0
+        // SAFETY: cells lie as what is in them; nobody writes now.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len()) }
+    }
+
+    fn target(&self) -> *mut u8 {
+        self.0.as_ptr().cast::<u8>().cast_mut()
     }
 }

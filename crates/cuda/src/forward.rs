@@ -507,16 +507,16 @@ impl Launcher<'_> {
             work.iter().flat_map(|w| w.documents.clone().map(move |j| of(w, j))).collect()
         };
         let sums = if self.stride > 0 {
-            let pool = &self.shared.context.pool;
+            let context = self.shared.context;
             let targets = each(&|w, j| (w.score + i64::from(j)) as u32);
-            Some((pool.upload(&each(&|w, _| w.query))?, pool.upload(&targets)?))
+            Some((context.table(&each(&|w, _| w.query))?, context.table(&targets)?))
         } else {
             None
         };
         self.launch(&layout, &(0..0), pairs, |partials| SumParams {
             partials,
-            queries: address(sums.as_ref().map(|s| &s.0)),
-            targets: address(sums.as_ref().map(|s| &s.1)),
+            queries: address(sums.as_ref().map(|s| &*s.0)),
+            targets: address(sums.as_ref().map(|s| &*s.1)),
             documents: u32::MAX,
             ..SumParams::default()
         })
@@ -559,16 +559,16 @@ impl Launcher<'_> {
         if layout.tile_count() == 0 || pairs == 0 {
             return Ok(());
         }
-        let slots = pool.upload(&layout.slots)?;
-        let starts = pool.upload(&layout.starts)?;
-        let tiles = pool.upload(&layout.tiles)?;
+        let slots = context.table(&layout.slots)?;
+        let starts = context.table(&layout.starts)?;
+        let tiles = context.table(&layout.tiles)?;
         let uploaded = match &layout.jobs {
-            Jobs::Listed(jobs) => Some((pool.upload(jobs)?, jobs.len() as u32)),
+            Jobs::Listed(jobs) => Some((context.table(jobs)?, jobs.len() as u32)),
             _ => None,
         };
         let job_list = match &layout.jobs {
             Jobs::Product => None,
-            Jobs::Listed(_) => uploaded.as_ref().map(|(list, count)| (list, *count)),
+            Jobs::Listed(_) => uploaded.as_ref().map(|(list, count)| (&**list, *count)),
             Jobs::Made(list, count) => Some((list, *count)),
         };
         let partials =
@@ -630,7 +630,7 @@ impl Launcher<'_> {
         if let Some(partials) = &partials {
             let blocks: Vec<u32> =
                 queries.packing.offsets.windows(2).map(|w| (w[1] - w[0]).div_ceil(BLOCK)).collect();
-            let blocks = pool.upload(&blocks)?;
+            let blocks = context.table(&blocks)?;
             let params = SumParams {
                 blocks: blocks.address(),
                 scores: scores.address(),
@@ -742,8 +742,8 @@ pub(crate) fn project(
     let resident = context.caps().processors * config.blocks(context.caps());
     let chunk = chunk_rows(projection.d_rows, layout.tile_count(), resident, config.columns());
     let jobs = projection.d_rows.div_ceil(chunk) * layout.tile_count();
-    let slots = context.pool.upload(&layout.slots)?;
-    let tiles = context.pool.upload(&layout.tiles)?;
+    let slots = context.table(&layout.slots)?;
+    let tiles = context.table(&layout.tiles)?;
     let params = ForwardParams {
         q: projection.q.address(),
         d: projection.d,

@@ -9,7 +9,7 @@ use maxsim_core::{Documents, Forward, FromHidden, FromHiddenBackward, Gradients,
 use crate::backward::{Gather, Geometry, Operand, Returned, Target};
 use crate::config::{self, Kind, Stored};
 use crate::context::Context;
-use crate::device::Pending;
+use crate::device::Reading;
 use crate::forward::{Projection, Scoring, project, score};
 use crate::memory::{Buffer, address};
 use crate::operands::{Held, Queries, inverse_norms, stride};
@@ -174,7 +174,7 @@ pub(crate) struct Arriving {
     q_dtype: maxsim_core::DType,
     h: Option<Returned>,
     /// `[dim, model + 1]`, the last column that of the bias.
-    w: Option<(Box<dyn Pending>, maxsim_core::DType)>,
+    w: Option<(Reading, maxsim_core::DType)>,
     b: Option<maxsim_core::DType>,
     wants_w: bool,
     dim: usize,
@@ -182,9 +182,9 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    pub(crate) fn block(&self) -> Result<()> {
+    pub(crate) fn readings(&self) -> Vec<Reading> {
         let returned = [&self.q, &self.h].into_iter().flatten().filter_map(|r| r.pending.as_ref());
-        returned.chain(self.w.as_ref().map(|w| &w.0)).try_for_each(|pending| pending.block())
+        returned.chain(self.w.as_ref().map(|w| &w.0)).cloned().collect()
     }
 
     pub(crate) fn finish(&self) -> Gradients {

@@ -20,6 +20,7 @@ mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod forward;
+mod graph;
 mod head;
 pub mod jit;
 mod memory;
@@ -32,7 +33,8 @@ mod shards;
 mod variants;
 
 pub use arch::{Arch, Path};
-pub use backend::{CudaBackend, CudaOptions, Measurement};
+pub use backend::{CudaBackend, CudaOptions, Event, Measurement};
 pub use device::{Caps, Unit};
+pub use graph::Graph;
 pub use shards::ShardedBackend;
 pub use variants::variants;

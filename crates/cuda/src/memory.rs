@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 
 use bytemuck::Pod;
 use maxsim_core::{Error, Result};
 
-use crate::device::{Device, Function, Launch, Pending};
+use crate::config::Kind;
+use crate::device::{Device, Reading, Step};
 
 #[derive(Default)]
 struct State {
@@ -23,17 +25,28 @@ struct State {
     recording: Option<Recording>,
 }
 
-/// Work given to the queue that can be given to it again.
-pub(crate) enum Step {
-    Launch { function: Function, launch: Launch, params: Vec<u8> },
-    Fill { to: u64, byte: u8, bytes: usize },
-}
-
-/// Launches and fills, and the memory they use: nothing freed meanwhile is handed out again.
-#[derive(Default)]
+/// What one thread gives to the queue, and the memory that takes: nothing it frees meanwhile is handed out again.
 pub(crate) struct Recording {
+    thread: ThreadId,
     pub(crate) steps: Vec<Step>,
     freed: Vec<(usize, u64)>,
+    /// Memory that others own as well, and might give up.
+    shared: Vec<Arc<Buffer>>,
+    pub(crate) queries: Vec<QueryRows>,
+}
+
+/// Query rows that a recording reads: others can take their place.
+pub(crate) struct QueryRows {
+    pub(crate) address: u64,
+    pub(crate) product: Kind,
+    pub(crate) permuted: bool,
+}
+
+impl State {
+    /// The recording, if it is this thread's.
+    fn recording(&mut self) -> Option<&mut Recording> {
+        self.recording.as_mut().filter(|recording| recording.thread == std::thread::current().id())
+    }
 }
 
 /// Where buffers come from.
@@ -52,28 +65,49 @@ impl Pool {
         &self.device
     }
 
-    /// Records from now on what `note` is told.
+    /// Records from now on what this thread tells `note`. One thread at a time.
     pub(crate) fn record(&self) {
-        self.state().recording = Some(Recording::default());
+        self.state().recording = Some(Recording {
+            thread: std::thread::current().id(),
+            steps: Vec::new(),
+            freed: Vec::new(),
+            shared: Vec::new(),
+            queries: Vec::new(),
+        });
     }
 
     pub(crate) fn note(&self, step: impl FnOnce() -> Step) {
-        if let Some(recording) = &mut self.state().recording {
+        if let Some(recording) = self.state().recording() {
             recording.steps.push(step());
         }
     }
 
-    /// Ends recording.
+    /// Keeps `buffer` as long as what is being recorded.
+    pub(crate) fn keep(&self, buffer: &Arc<Buffer>) {
+        if let Some(recording) = self.state().recording() {
+            recording.shared.push(buffer.clone());
+        }
+    }
+
+    pub(crate) fn note_queries(&self, rows: QueryRows) {
+        if let Some(recording) = self.state().recording() {
+            recording.queries.push(rows);
+        }
+    }
+
+    /// Ends what this thread records.
     pub(crate) fn recorded(&self) -> Recording {
-        self.state().recording.take().unwrap_or_default()
+        self.state().recording.take().expect("this thread records")
     }
 
     /// Gives back what a recording kept.
-    pub(crate) fn forget(&self, recording: Recording) {
+    pub(crate) fn forget(&self, recording: &mut Recording) {
         let mut state = self.state();
-        for (size, address) in recording.freed {
+        for (size, address) in recording.freed.drain(..) {
             self.give_back(&mut state, size, address);
         }
+        drop(state);
+        recording.shared.clear();
     }
 
     fn give_back(&self, state: &mut State, size: usize, address: u64) {
@@ -127,7 +161,15 @@ impl Pool {
         };
         state.used += size as u64;
         state.peak = state.peak.max(state.used);
-        Ok(Buffer { pool: self.clone(), address, bytes, size })
+        Ok(Buffer { pool: self.clone(), address, bytes, size, owned: true })
+    }
+
+    /// Memory that someone else owns.
+    ///
+    /// # Safety
+    /// `[address, address + bytes)` is memory of this device for as long as the buffer and what the queue does with it.
+    pub(crate) unsafe fn borrowed(self: &Arc<Self>, address: u64, bytes: usize) -> Buffer {
+        Buffer { pool: self.clone(), address, bytes, size: 0, owned: false }
     }
 
     /// A buffer that holds `data`.
@@ -168,6 +210,7 @@ pub(crate) struct Buffer {
     address: u64,
     bytes: usize,
     size: usize,
+    owned: bool,
 }
 
 impl Buffer {
@@ -201,18 +244,23 @@ impl Buffer {
     }
 
     /// The first `bytes` bytes, later.
-    pub(crate) fn read(&self, bytes: usize) -> Result<Box<dyn Pending>> {
+    pub(crate) fn read(&self, bytes: usize) -> Result<Reading> {
         assert!(bytes <= self.bytes);
         // SAFETY: within this buffer, as just checked.
-        unsafe { self.pool.device.read(self.address, bytes) }
+        let reading = unsafe { self.pool.device.read(self.address, bytes) }?;
+        self.pool.note(|| Step::Read { from: self.address, bytes, into: reading.clone() });
+        Ok(reading)
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
         let mut state = self.pool.state();
         state.used -= self.size as u64;
-        match &mut state.recording {
+        match state.recording() {
             Some(recording) => recording.freed.push((self.size, self.address)),
             None => self.pool.give_back(&mut state, self.size, self.address),
         }

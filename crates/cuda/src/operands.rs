@@ -15,7 +15,7 @@ use maxsim_core::{
 use crate::backward::Operand;
 use crate::config::{self, Kind, Stored};
 use crate::context::Context;
-use crate::memory::{Buffer, address};
+use crate::memory::{Buffer, QueryRows, address};
 use crate::params::{self, RowsParams};
 
 /// Which slots of a batch count, packed.
@@ -144,27 +144,9 @@ impl Queries {
     ) -> Result<Self> {
         let packing = Packing::new(q.sequences());
         let dim = q.dim();
-        let (data, width): (Cow<'_, [u8]>, usize) = if q.dtype() == product.dtype() && !permuted {
-            (Cow::Borrowed(bytes_of(q.data())), dim)
-        } else {
-            let width = if permuted { dim.next_multiple_of(16) } else { dim };
-            let mut values = Vec::with_capacity(q.slots() * width);
-            for row in 0..q.slots() {
-                let mut vector = q.vector(row);
-                vector.resize(width, 0.0);
-                if permuted {
-                    for group in vector.chunks_exact_mut(16) {
-                        permute(group.try_into().expect("16 elements"));
-                    }
-                }
-                values.extend(vector);
-            }
-            let data = DataBuf::from_f32(&values, product.dtype());
-            (Cow::Owned(bytes_of(data.as_ref()).to_vec()), width)
-        };
-        let width = width * product.size() as usize;
-        let stride = stride(width);
-        let rows = context.pool.upload(&packing.gather(&data, width, stride))?;
+        let (bytes, stride) = host_rows(q, &packing, product, permuted);
+        let rows = context.pool.upload(&bytes)?;
+        context.pool.note_queries(QueryRows { address: rows.address(), product, permuted });
         let scales = gather_scales(&packing, q.scales());
         let ids = packing.ids.as_deref().map(|ids| context.pool.upload(ids)).transpose()?;
         let source = Source {
@@ -178,6 +160,36 @@ impl Queries {
         let factors = factors(context, &source, scales, normalize)?;
         Ok(Self { packing, rows, stride: stride as u32, ids, factors })
     }
+}
+
+/// Query rows that count as `product`, in the order of fragments if `permuted`, and the bytes from row to row.
+pub(crate) fn host_rows<'a>(
+    q: &Tokens<'a>,
+    packing: &Packing,
+    product: Kind,
+    permuted: bool,
+) -> (Cow<'a, [u8]>, usize) {
+    let dim = q.dim();
+    if q.dtype() == product.dtype() && !permuted {
+        let width = dim * product.size() as usize;
+        return (packing.gather(bytes_of(q.data()), width, stride(width)), stride(width));
+    }
+    let width = if permuted { dim.next_multiple_of(16) } else { dim };
+    let mut values = Vec::with_capacity(q.slots() * width);
+    for row in 0..q.slots() {
+        let mut vector = q.vector(row);
+        vector.resize(width, 0.0);
+        if permuted {
+            for group in vector.chunks_exact_mut(16) {
+                permute(group.try_into().expect("16 elements"));
+            }
+        }
+        values.extend(vector);
+    }
+    let data = DataBuf::from_f32(&values, product.dtype());
+    let width = width * product.size() as usize;
+    let rows = packing.gather(bytes_of(data.as_ref()), width, stride(width));
+    (Cow::Owned(rows.into_owned()), stride(width))
 }
 
 /// Where a lane's four neighbours go in a fragment of 16: two pairs, eight apart.
@@ -501,8 +513,9 @@ impl Held {
     ) -> Result<(Arc<Buffer>, u32)> {
         let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (documents.start, documents.end, rows);
-        if let Some(table) = chunks.get(&key) {
-            return Ok(table.clone());
+        if let Some(made) = chunks.get(&key) {
+            context.pool.keep(&made.0);
+            return Ok(made.clone());
         }
         let offsets = &self.packing.offsets[..=documents.end as usize];
         let first = offsets[documents.start as usize];
@@ -515,6 +528,7 @@ impl Held {
         };
         let table: Vec<u32> = (0..=count).map(begin).collect();
         let made = (Arc::new(context.pool.upload(&table)?), count);
+        context.pool.keep(&made.0);
         if chunks.len() >= MOST_CHUNKS {
             chunks.clear();
         }

@@ -19,7 +19,7 @@ use maxsim_core::{Cancel, Codec, Error, Pairing, PlaidSearch, Precision, Result,
 
 use crate::config::{self, Problem, Use};
 use crate::context::{Context, WORKSPACE};
-use crate::device::Pending;
+use crate::device::Reading;
 use crate::forward::{Jobs, Scoring, Shared, Table, Tiles, exact_queries, may_be_empty};
 use crate::memory::{Buffer, address};
 use crate::operands::{Held, Packing, Queries, stride};
@@ -144,9 +144,9 @@ impl Course {
 pub(crate) struct Found {
     pub(crate) group: Range<u32>,
     /// Keys of the hits, `[group, width]`.
-    pub(crate) hits: Box<dyn Pending>,
+    pub(crate) hits: Reading,
     /// Keys by approximate score of the documents that were scored well, `[group, kept]`, where they tell whether queries are settled.
-    pub(crate) chosen: Option<Box<dyn Pending>>,
+    pub(crate) chosen: Option<Reading>,
 }
 
 /// Starts a validated search, of queries `q` (those of `op`, one sequence each), that finds something.

@@ -4,7 +4,7 @@ use maxsim_core::{Result, Retrieve, TopK};
 
 use crate::config;
 use crate::context::{Context, WORKSPACE};
-use crate::device::Pending;
+use crate::device::Reading;
 use crate::forward::{Scoring, may_be_empty, score};
 use crate::memory::{Buffer, address};
 use crate::operands::Held;
@@ -16,7 +16,7 @@ const SEGMENT: u32 = 4096;
 const SORTED: usize = 4096;
 
 /// Keys of the best documents of every query, `[Nq, width]`, on their way.
-pub(crate) fn retrieve(context: &Context, op: &Retrieve<'_>, held: &Held) -> Result<Box<dyn Pending>> {
+pub(crate) fn retrieve(context: &Context, op: &Retrieve<'_>, held: &Held) -> Result<Reading> {
     let (queries, documents, width) = (op.forward.q.count(), op.forward.d.count(), op.width());
     let chunk = op.options.chunk.unwrap_or(WORKSPACE / 4 / queries.max(1)).clamp(1, documents.max(1));
     let mut forward = op.forward.clone();
