@@ -45,6 +45,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "ptx/mma.cuh",
     "ptx/wgmma.cuh",
     "rows.cuh",
+    "stored.cuh",
     "topk/select.cuh",
     "warp.cuh",
 );
@@ -92,6 +93,8 @@ pub mod kernels {
         FORWARD_SUM = "forward_sum", "forward/sums.cuh", "SumParams";
         /// Inverse norms and scales of rows.
         ROW_FACTORS = "row_factors", "rows.cuh", "RowsParams";
+        /// Rows in another element type, normalised or quantised.
+        TAKE_ROWS = "take_rows", "stored.cuh", "TakeParams";
         /// The best scores of every query.
         TOPK_SELECT = "topk_select", "topk/select.cuh", "SelectParams";
         /// PLAID's approximate scores.

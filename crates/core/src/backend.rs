@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::op::{Codec, Documents, Op, Output};
 use crate::plaid::Segment;
 use crate::sequences::Sequences;
+use crate::tokens::Tokens;
 
 /// `Send + Sync` where threads exist; nothing in a browser, whose GPU objects belong to one thread.
 #[cfg(not(target_arch = "wasm32"))]
@@ -389,6 +390,15 @@ pub trait Backend: MaybeSendSync {
 
     /// Copies documents to the device. `normalized` records that the vectors have unit length already.
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident>;
+
+    /// Copies documents to the device and does there what [`upload`](Self::upload) wants done before: normalised, then stored as
+    /// `storage`, quantised with a scale per token if that is quantised. `None` where the backend leaves that to the host.
+    ///
+    /// The documents are not quantised, and finite where they are to be. What is stored has the bits that the host would give it.
+    fn upload_as(&self, documents: &Tokens<'_>, normalize: bool, storage: DType) -> Option<Result<Resident>> {
+        let _ = (documents, normalize, storage);
+        None
+    }
 
     /// Copies an index to the device. Backends that read host memory in place have no use for it and refuse.
     ///

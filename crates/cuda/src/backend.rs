@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use maxsim_core::plaid::Segment;
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, Documents, Forward, FromHidden, Hit, IndexMeta,
-    Op, Options, Output, Pairing, PlaidHits, PlaidIndex, PlaidSearch, Plan, Resident, ResidentIndex,
-    ResidentMeta, Result, Retrieve, Scores, Submission, TopK,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, DType, Documents, Forward, FromHidden, Hit,
+    IndexMeta, Op, Options, Output, Pairing, PlaidHits, PlaidIndex, PlaidSearch, Plan, Resident,
+    ResidentIndex, ResidentMeta, Result, Retrieve, Scores, Submission, Tokens, TopK,
 };
 
 use crate::approx::approx_score;
@@ -393,9 +393,7 @@ impl CudaBackend {
         compute: impl FnOnce(&Buffer, Winners<'_>) -> Result<()>,
     ) -> Result<Started> {
         let scores = self.context.pool.buffer(op.pair_count() * 4)?;
-        if may_be_empty(&op.q) {
-            scores.fill(0)?;
-        }
+        zero_if_empty(op, &scores)?;
         let layout = op.options.argmax.then(|| op.empty_argmax());
         let argmax = layout.as_ref().map(|layout| winners(&self.context, layout)).transpose()?;
         let first = |pair: usize| layout.as_ref().map_or(0, |layout| layout.range(pair).start);
@@ -417,6 +415,11 @@ impl CudaBackend {
 
 /// A buffer for winners, and where a pair's begin.
 type Winners<'a> = Option<(&'a Buffer, &'a dyn Fn(usize) -> usize)>;
+
+/// Scores that nothing writes are 0.
+pub(crate) fn zero_if_empty(op: &Forward<'_>, scores: &Buffer) -> Result<()> {
+    if may_be_empty(&op.q) { scores.fill(0) } else { Ok(()) }
+}
 
 /// A buffer for winners, −1 everywhere.
 fn winners(context: &Context, layout: &Argmax) -> Result<Buffer> {
@@ -471,6 +474,10 @@ impl Backend for CudaBackend {
         let mut meta = ResidentMeta::of(documents, BackendKind::Cuda, normalized);
         meta.bytes = held.bytes();
         Ok(Resident::new(meta, held))
+    }
+
+    fn upload_as(&self, documents: &Tokens<'_>, normalize: bool, storage: DType) -> Option<Result<Resident>> {
+        Some(self.convert(documents, normalize, storage))
     }
 
     fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {

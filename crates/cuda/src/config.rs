@@ -11,7 +11,7 @@ use crate::device::{Caps, Unit};
 use crate::params::{
     AddParams, ApproxParams, CompactParams, EligibleParams, ForwardParams, GatherParams, GroupParams,
     HiddenParams, JobsParams, MarkParams, RankParams, RoughParams, RowsParams, SelectParams, SumParams,
-    TurnParams, UnitParams, WarpgroupParams, WeightParams,
+    TakeParams, TurnParams, UnitParams, WarpgroupParams, WeightParams,
 };
 
 /// Element types, numbered as in `convert.cuh`.
@@ -584,6 +584,17 @@ fn source(stored: Stored) -> [(&'static str, i64); 2] {
 /// `rows.cuh`.
 pub(crate) fn row_factors(stored: Stored) -> Unit {
     plain::<RowsParams>(kernels::ROW_FACTORS, 256, &source(stored))
+}
+
+/// `stored.cuh`.
+pub(crate) fn take_rows(from: Kind, to: Kind, permuted: bool, normalize: bool) -> Unit {
+    let constants = [
+        ("kFrom", from as i64),
+        ("kTo", to as i64),
+        ("kPermuted", permuted.into()),
+        ("kNormalize", normalize.into()),
+    ];
+    plain::<TakeParams>(kernels::TAKE_ROWS, 256, &constants)
 }
 
 /// `forward/sums.cuh`.

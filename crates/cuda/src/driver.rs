@@ -126,7 +126,8 @@ impl Driver {
         if ordinal >= count {
             return Err(Error::value("device", format!("below {count} GPUs"), ordinal.to_string()));
         }
-        let compiler = Compiler::new(cache_folder())?;
+        let prebuilt = std::env::var_os("MAXSIM_CUDA_KERNELS").filter(|folder| !folder.is_empty());
+        let compiler = Compiler::new(cache_folder(), prebuilt.map(Into::into))?;
         let wrong = |e| failed("setting up the GPU", e);
         let device = cu::device::get(ordinal as i32).map_err(wrong)?;
         // SAFETY: `device` is one of the driver's.

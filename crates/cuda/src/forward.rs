@@ -37,6 +37,8 @@ struct Work {
 #[derive(Clone)]
 pub(crate) struct Scoring<'a> {
     pub(crate) q: &'a Tokens<'a>,
+    /// Where the queries' elements are, if on the device.
+    pub(crate) q_address: Option<u64>,
     pub(crate) held: &'a Held,
     pub(crate) pairing: &'a Pairing<'a>,
     /// Documents that take part, of a cross product.
@@ -55,6 +57,7 @@ impl<'a> Scoring<'a> {
     pub(crate) fn of(op: &'a Forward<'a>, held: &'a Held) -> Self {
         Self {
             q: &op.q,
+            q_address: None,
             held,
             pairing: &op.pairing,
             documents: 0..held.count(),
@@ -223,8 +226,8 @@ pub(crate) fn score(
     };
     // What queries look like does not depend on the size of the tile.
     let permuted = TileConfig::choose(context.caps(), &problem).permuted();
-    let queries = Queries::new(context, scoring.q, product, permuted, scoring.normalize_q)?;
-    let exact = exact_queries(context, scoring.q, held, product)?;
+    let queries = Queries::of(context, scoring.q, scoring.q_address, product, permuted, scoring.normalize_q)?;
+    let exact = exact_queries(context, scoring, product)?;
     let d_factors = address(d_factors.as_deref());
     let shared = Shared { context, scoring, queries: &queries, exact: exact.as_ref(), d_factors, scores };
     let groups = match &held.residual {
@@ -241,12 +244,11 @@ pub(crate) fn score(
 /// Queries in f32, for the table of residual documents, where they are multiplied as something else.
 pub(crate) fn exact_queries(
     context: &Context,
-    q: &Tokens<'_>,
-    held: &Held,
+    scoring: &Scoring<'_>,
     product: Kind,
 ) -> Result<Option<Queries>> {
-    let wanted = held.residual.is_some() && product != Kind::F32;
-    wanted.then(|| Queries::new(context, q, Kind::F32, false, false)).transpose()
+    let wanted = scoring.held.residual.is_some() && product != Kind::F32;
+    wanted.then(|| Queries::of(context, scoring.q, scoring.q_address, Kind::F32, false, false)).transpose()
 }
 
 /// What all launches of a scoring have in common.

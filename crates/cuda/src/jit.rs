@@ -3,6 +3,9 @@
 //! `<cache>/<kernel>/<target>/<hash>/` holds `kernel.cu`, `kernel.bin`, `log` and `checksum`. The hash covers the unit, every
 //! header, the flags and NVRTC's version. Entries are made in a temporary directory and renamed, so that they are whole or not
 //! there; one that does not match its checksum is made anew; a directory that cannot be written costs a warning, once.
+//!
+//! A folder of prebuilt kernels ([`build`]) is laid out the same way, but its hashes leave the compiler's version out: machines
+//! without NVRTC name it in `MAXSIM_CUDA_KERNELS`.
 
 use std::ffi::{CString, c_char};
 use std::fs;
@@ -133,26 +136,82 @@ fn compile_text(kernel: &str, text: &str, target: &str) -> Result<Compiled> {
     Ok(Compiled { image, log })
 }
 
-/// Compiles through a cache on disk.
+/// Compiles `units` for `target` into `folder`, where machines without NVRTC find them; those that are there already stay. Returns
+/// how many were compiled. `each` is told after every unit how many are done.
+///
+/// # Errors
+/// `ERR_UNSUPPORTED` without libnvrtc, `ERR_COMPILE` with the compiler's log, `ERR_IO` where the folder cannot be written.
+pub fn build(folder: &Path, target: &str, units: &[Unit], mut each: impl FnMut(usize)) -> Result<usize> {
+    nvrtc_version()?;
+    let mut compiled = 0;
+    for (done, wanted) in units.iter().enumerate() {
+        let text = text_of(wanted);
+        let entry = entry_of(folder, wanted, target, &key(&text, target, None));
+        if read_entry(&entry).is_none() {
+            let image = compile_text(wanted.kernel.name, &text, target)?;
+            write_entry(&entry, &text, &image).map_err(|e| Error::io(entry.display().to_string(), e))?;
+            compiled += 1;
+        }
+        each(done + 1);
+    }
+    Ok(compiled)
+}
+
+fn text_of(wanted: &Unit) -> String {
+    unit(&wanted.kernel, &wanted.config, wanted.min_blocks, wanted.params, Target::Device)
+}
+
+fn entry_of(folder: &Path, wanted: &Unit, target: &str, key: &str) -> PathBuf {
+    folder.join(wanted.kernel.name).join(target).join(key)
+}
+
+/// Finds kernels among prebuilt ones, else compiles them through a cache on disk.
 pub(crate) struct Compiler {
     folder: Option<PathBuf>,
-    version: (i32, i32),
+    prebuilt: Option<PathBuf>,
+    /// NVRTC's, or why there is none.
+    version: Result<(i32, i32)>,
     warned: AtomicBool,
 }
 
 impl Compiler {
-    /// A compiler that keeps what it made in `folder`, if there is one.
-    pub(crate) fn new(folder: Option<PathBuf>) -> Result<Self> {
-        Ok(Self { folder, version: nvrtc_version()?, warned: AtomicBool::new(false) })
+    /// A compiler that keeps what it made in `folder`, if there is one, and looks into `prebuilt` first. Without NVRTC there have to
+    /// be prebuilt kernels.
+    pub(crate) fn new(folder: Option<PathBuf>, prebuilt: Option<PathBuf>) -> Result<Self> {
+        if let Some(prebuilt) = &prebuilt
+            && !prebuilt.is_dir()
+        {
+            let got = prebuilt.display().to_string();
+            return Err(Error::value("MAXSIM_CUDA_KERNELS", "a folder of prebuilt kernels", got));
+        }
+        let version = nvrtc_version();
+        if prebuilt.is_none() {
+            version.clone()?;
+        }
+        Ok(Self { folder, prebuilt, version, warned: AtomicBool::new(false) })
     }
 
     /// The image of `wanted` for `target`, from the cache if it is there.
     pub(crate) fn image(&self, wanted: &Unit, target: &str) -> Result<Vec<u8>> {
-        let text = unit(&wanted.kernel, &wanted.config, wanted.min_blocks, wanted.params, Target::Device);
+        let text = text_of(wanted);
+        let prebuilt =
+            self.prebuilt.as_ref().map(|folder| entry_of(folder, wanted, target, &key(&text, target, None)));
+        if let Some(image) = prebuilt.as_deref().and_then(read_entry) {
+            return Ok(image);
+        }
+        let version = self.version.clone().map_err(|_| {
+            let constants: Vec<String> = wanted.config.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            Error::Unsupported {
+                what: format!("kernel {} ({}) for {target}", wanted.kernel.name, constants.join(" ")),
+                hint: "it is not among the prebuilt ones of MAXSIM_CUDA_KERNELS: build them with this version of maxsim and \
+                       the embedding dimension in use (`maxsim kernels build --arch --dim`), or install NVRTC 13"
+                    .into(),
+            }
+        })?;
         let entry = self
             .folder
             .as_ref()
-            .map(|folder| folder.join(wanted.kernel.name).join(target).join(self.key(&text, target)));
+            .map(|folder| entry_of(folder, wanted, target, &key(&text, target, Some(version))));
         if let Some(image) = entry.as_deref().and_then(read_entry) {
             return Ok(image);
         }
@@ -165,13 +224,9 @@ impl Compiler {
         }
         Ok(compiled.image)
     }
-
-    fn key(&self, text: &str, target: &str) -> String {
-        key(text, target, self.version)
-    }
 }
 
-fn key(text: &str, target: &str, version: (i32, i32)) -> String {
+fn key(text: &str, target: &str, version: Option<(i32, i32)>) -> String {
     let mut hash = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
@@ -183,7 +238,8 @@ fn key(text: &str, target: &str, version: (i32, i32)) -> String {
     }
     FLAGS.iter().for_each(|flag| add(flag.as_bytes()));
     add(target.as_bytes());
-    add(format!("{version:?}").as_bytes());
+    // As it always was: what is in caches stays found.
+    version.iter().for_each(|version| add(format!("{version:?}").as_bytes()));
     hash.finalize().to_hex().to_string()
 }
 
@@ -258,10 +314,74 @@ mod tests {
 
     #[test]
     fn the_key_covers_everything() {
-        let one = key("text", "sm_90a", (13, 0));
-        assert_ne!(one, key("texts", "sm_90a", (13, 0)));
-        assert_ne!(one, key("text", "sm_80", (13, 0)));
-        assert_ne!(one, key("text", "sm_90a", (13, 1)));
-        assert_eq!(one, key("text", "sm_90a", (13, 0)));
+        let one = key("text", "sm_90a", Some((13, 0)));
+        assert_ne!(one, key("texts", "sm_90a", Some((13, 0))));
+        assert_ne!(one, key("text", "sm_80", Some((13, 0))));
+        assert_ne!(one, key("text", "sm_90a", Some((13, 1))));
+        assert_ne!(one, key("text", "sm_90a", None));
+        assert_eq!(one, key("text", "sm_90a", Some((13, 0))));
+    }
+
+    fn without_nvrtc(prebuilt: Option<PathBuf>, folder: Option<PathBuf>) -> Compiler {
+        let version = Err(Error::Unsupported { what: "NVRTC".into(), hint: "install it".into() });
+        Compiler { folder, prebuilt, version, warned: AtomicBool::new(false) }
+    }
+
+    #[test]
+    fn prebuilt_kernels_need_no_compiler() {
+        let folder = tempfile::tempdir().unwrap();
+        let units = crate::variants(crate::Path::Sm90);
+        let entry = entry_of(folder.path(), &units[0], "sm_90a", &key(&text_of(&units[0]), "sm_90a", None));
+        write_entry(&entry, &text_of(&units[0]), &compiled(b"cubin")).unwrap();
+        let compiler = without_nvrtc(Some(folder.path().into()), None);
+        assert_eq!(compiler.image(&units[0], "sm_90a").unwrap(), b"cubin");
+        for (unit, target) in [(&units[1], "sm_90a"), (&units[0], "sm_80")] {
+            let error = compiler.image(unit, target).unwrap_err();
+            assert_eq!(error.code().as_str(), "ERR_UNSUPPORTED");
+            let text = error.to_string();
+            assert!(text.contains(unit.kernel.name) && text.contains("maxsim kernels build"), "{text}");
+        }
+        // A corrupt one is none.
+        fs::write(entry.join("kernel.bin"), b"cub").unwrap();
+        assert!(compiler.image(&units[0], "sm_90a").is_err());
+    }
+
+    #[test]
+    fn a_folder_of_prebuilt_kernels_that_is_not_there_is_said_so() {
+        let error = Compiler::new(None, Some("/nowhere/kernels".into())).err().unwrap();
+        assert_eq!((error.code().as_str(), error.argument()), ("ERR_VALUE", Some("MAXSIM_CUDA_KERNELS")));
+    }
+
+    /// A cache that cannot be written costs nothing but time: a file is where its folder should be.
+    #[test]
+    #[ignore = "needs libnvrtc: ./test nvrtc"]
+    fn a_cache_that_cannot_be_written_is_done_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "in the way").unwrap();
+        let compiler = Compiler::new(Some(file), None).unwrap();
+        let units = crate::variants(crate::Path::Sm90);
+        let unit = units.iter().find(|unit| unit.kernel.name == "topk_select").unwrap();
+        assert!(!compiler.image(unit, "sm_90a").unwrap().is_empty());
+        assert!(compiler.warned.load(Ordering::Relaxed));
+    }
+
+    /// What is built once is found, without a compiler too.
+    #[test]
+    #[ignore = "needs libnvrtc: ./test nvrtc"]
+    fn kernels_are_built_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let units: Vec<Unit> = crate::variants(crate::Path::Sm90)
+            .into_iter()
+            .filter(|unit| ["topk_select", "forward_sum"].contains(&unit.kernel.name))
+            .collect();
+        let mut told = Vec::new();
+        assert_eq!(build(folder.path(), "sm_90a", &units, |done| told.push(done)).unwrap(), units.len());
+        assert_eq!(told, (1..=units.len()).collect::<Vec<_>>());
+        assert_eq!(build(folder.path(), "sm_90a", &units, |_| ()).unwrap(), 0);
+        let compiler = without_nvrtc(Some(folder.path().into()), None);
+        for unit in &units {
+            assert!(compiler.image(unit, "sm_90a").unwrap().starts_with(b"\x7fELF"));
+        }
     }
 }

@@ -15,6 +15,7 @@ use maxsim_core::{
 use crate::backward::Operand;
 use crate::config::{self, Kind, Stored};
 use crate::context::Context;
+use crate::interop::Taken;
 use crate::memory::{Buffer, QueryRows, address};
 use crate::params::{self, RowsParams};
 
@@ -87,13 +88,22 @@ impl Packing {
         }
     }
 
+    /// Whether all slots count and follow each other.
+    pub(crate) fn is_dense(&self) -> bool {
+        match &self.runs[..] {
+            [] => true,
+            [run] => run.start == 0,
+            _ => false,
+        }
+    }
+
     /// Slots that count, in packed order.
     pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
         self.runs.iter().cloned().flatten()
     }
 
     /// The rows that count out of rows of `width` bytes, each padded with zeros to `stride`.
-    fn gather<'a>(&self, data: &'a [u8], width: usize, stride: usize) -> Cow<'a, [u8]> {
+    pub(crate) fn gather<'a>(&self, data: &'a [u8], width: usize, stride: usize) -> Cow<'a, [u8]> {
         if width == stride && self.runs.len() == 1 {
             return Cow::Borrowed(&data[self.runs[0].start * width..self.runs[0].end * width]);
         }
@@ -142,11 +152,32 @@ impl Queries {
         permuted: bool,
         normalize: bool,
     ) -> Result<Self> {
+        Self::of(context, q, None, product, permuted, normalize)
+    }
+
+    /// The same of queries whose elements may be at an address of the device.
+    pub(crate) fn of(
+        context: &Context,
+        q: &Tokens<'_>,
+        address: Option<u64>,
+        product: Kind,
+        permuted: bool,
+        normalize: bool,
+    ) -> Result<Self> {
         let packing = Packing::new(q.sequences());
         let dim = q.dim();
-        let (bytes, stride) = host_rows(q, &packing, product, permuted);
-        let rows = context.pool.upload(&bytes)?;
-        context.pool.note_queries(QueryRows { address: rows.address(), product, permuted });
+        let (rows, stride) = match address {
+            Some(address) => {
+                let taken = Taken { address, kind: q.dtype().into(), dim, packing: &packing };
+                taken.rows(context, product, permuted)?
+            }
+            None => {
+                let (bytes, stride) = host_rows(q, &packing, product, permuted);
+                let rows = context.pool.upload(&bytes)?;
+                context.pool.note_queries(QueryRows { address: rows.address(), product, permuted });
+                (rows, stride)
+            }
+        };
         let scales = gather_scales(&packing, q.scales());
         let ids = packing.ids.as_deref().map(|ids| context.pool.upload(ids)).transpose()?;
         let source = Source {
@@ -206,6 +237,7 @@ fn permute(group: &mut [f32; 16]) {
 enum RowScales {
     One(f32),
     Each(Vec<f32>),
+    OnDevice(Arc<Buffer>),
 }
 
 fn gather_scales(packing: &Packing, scales: Option<Scales<'_>>) -> RowScales {
@@ -227,7 +259,7 @@ struct Source<'a> {
 }
 
 /// Factors behind the last row's: kernels copy those of whole tiles.
-const SLACK: usize = 256;
+pub(crate) const SLACK: usize = 256;
 
 /// What multiplies similarities with these rows; `None`: 1.
 fn factors(
@@ -236,24 +268,25 @@ fn factors(
     scales: RowScales,
     normalize: bool,
 ) -> Result<Option<Buffer>> {
-    let (scale, each) = match scales {
-        RowScales::One(scale) => (scale, None),
-        RowScales::Each(scales) => (1.0, Some(scales)),
-    };
     if !normalize {
-        let mut each = match each {
-            None if scale == 1.0 => return Ok(None),
-            None => vec![scale; source.count as usize],
-            Some(each) => each,
+        let mut each = match scales {
+            RowScales::One(1.0) => return Ok(None),
+            RowScales::One(scale) => vec![scale; source.count as usize],
+            RowScales::Each(each) => each,
+            RowScales::OnDevice(_) => unreachable!("they are the factors"),
         };
         each.resize(each.len() + SLACK, 0.0);
         return context.pool.upload(&each).map(Some);
     }
-    let each = each.map(|each| context.pool.upload(&each)).transpose()?;
+    let (scale, each) = match scales {
+        RowScales::One(scale) => (scale, None),
+        RowScales::Each(scales) => (1.0, Some(Arc::new(context.pool.upload(&scales)?))),
+        RowScales::OnDevice(scales) => (1.0, Some(scales)),
+    };
     let factors = context.pool.buffer((source.count as usize + SLACK) * 4)?;
     let params = RowsParams {
         rows: source.rows.address(),
-        scales: address(each.as_ref()),
+        scales: address(each.as_deref()),
         codes: source.residual.map_or(0, |r| r.codes.address()),
         centroids: source.residual.map_or(0, |r| r.centroids.address()),
         weights: source.residual.map_or(0, |r| r.weights.address()),
@@ -317,11 +350,9 @@ pub(crate) struct Held {
     pub(crate) ids: Option<Buffer>,
     pub(crate) residual: Option<ResidualParts>,
     /// Scales per row, or none.
-    scales: Option<Arc<Buffer>>,
+    pub(crate) scales: Option<Arc<Buffer>>,
     /// Inverse norms, stored ones or computed when they are first asked for.
     norms: Mutex<Option<Arc<Buffer>>>,
-    host_scales: Option<Vec<f32>>,
-    scale: f32,
     /// Tables of chunks, by documents and rows of a chunk.
     chunks: Mutex<Chunks>,
     /// Vectors have unit length already.
@@ -343,23 +374,10 @@ impl Held {
         let width = tokens.dim() * tokens.dtype().size();
         let stride = stride(width);
         let rows = context.pool.upload(&packing.gather(bytes_of(tokens.data()), width, stride))?;
-        let (scale, host_scales) = match gather_scales(&packing, tokens.scales()) {
-            RowScales::One(scale) => (scale, None),
-            RowScales::Each(scales) => (1.0, Some(scales)),
-        };
-        let stored = Stored::Vectors(tokens.dtype().into());
-        Self::finish(
-            context,
-            packing,
-            stored,
-            tokens.dim(),
-            rows,
-            stride,
-            None,
-            scale,
-            host_scales,
-            normalized,
-        )
+        let kind = tokens.dtype().into();
+        let mut held = Self::rows_of(context, packing, kind, tokens.dim(), rows, stride, tokens.scales())?;
+        held.normalized = normalized;
+        Ok(held)
     }
 
     fn residual(context: &Context, residual: &Residual<'_>) -> Result<Self> {
@@ -404,8 +422,17 @@ impl Held {
         };
         let stored = Stored::residual(codec);
         let stride = stride(codec.residual_bytes());
-        let held =
-            Self::finish(context, packing, stored, codec.dim(), rows, stride, Some(parts), 1.0, None, false)?;
+        let held = Self::finish(
+            context,
+            packing,
+            stored,
+            codec.dim(),
+            rows,
+            stride,
+            Some(parts),
+            RowScales::One(1.0),
+            false,
+        )?;
         if let Some(mut norms) = norms {
             norms.resize(norms.len() + SLACK, 0.0);
             *held.norms() = Some(Arc::new(context.pool.upload(&norms)?));
@@ -422,20 +449,15 @@ impl Held {
         rows: Buffer,
         stride: usize,
         residual: Option<ResidualParts>,
-        scale: f32,
-        host_scales: Option<Vec<f32>>,
+        scales: RowScales,
         normalized: bool,
     ) -> Result<Self> {
         let offsets = context.pool.upload(&packing.offsets)?;
         let ids = packing.ids.as_deref().map(|ids| context.pool.upload(ids)).transpose()?;
-        let each = match &host_scales {
-            Some(scales) => RowScales::Each(scales.clone()),
-            None => RowScales::One(scale),
-        };
         let count = packing.rows();
         let source =
             Source { stored, rows: &rows, stride: stride as u32, count, dim: dim as u32, residual: None };
-        let scales = factors(context, &source, each, false)?;
+        let scales = factors(context, &source, scales, false)?;
         Ok(Self {
             packing,
             stored,
@@ -447,11 +469,23 @@ impl Held {
             residual,
             scales: scales.map(Arc::new),
             norms: Mutex::new(None),
-            host_scales,
-            scale,
             chunks: Mutex::default(),
             normalized,
         })
+    }
+
+    /// Rows that are on the device already, of documents with `scales` in host memory.
+    pub(crate) fn rows_of(
+        context: &Context,
+        packing: Packing,
+        kind: Kind,
+        dim: usize,
+        rows: Buffer,
+        stride: usize,
+        scales: Option<Scales<'_>>,
+    ) -> Result<Self> {
+        let scales = gather_scales(&packing, scales);
+        Self::finish(context, packing, Stored::Vectors(kind), dim, rows, stride, None, scales, false)
     }
 
     /// Rows that are on the device already: `rows` as `kind`, `stride` bytes apart, multiplied by `factors`.
@@ -466,7 +500,8 @@ impl Held {
     ) -> Result<Self> {
         let (dim, stride) = (dim as usize, stride as usize);
         let stored = Stored::Vectors(kind);
-        let mut held = Self::finish(context, packing, stored, dim, rows, stride, None, 1.0, None, true)?;
+        let mut held =
+            Self::finish(context, packing, stored, dim, rows, stride, None, RowScales::One(1.0), true)?;
         held.scales = factors;
         Ok(held)
     }
@@ -494,9 +529,9 @@ impl Held {
                 dim: self.dim,
                 residual: self.residual.as_ref(),
             };
-            let scales = match &self.host_scales {
-                Some(scales) => RowScales::Each(scales.clone()),
-                None => RowScales::One(self.scale),
+            let scales = match &self.scales {
+                Some(scales) => RowScales::OnDevice(scales.clone()),
+                None => RowScales::One(1.0),
             };
             *norms = factors(context, &source, scales, true)?.map(Arc::new);
         }

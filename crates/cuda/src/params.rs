@@ -29,6 +29,20 @@ mirrored! {
 }
 
 mirrored! {
+    /// `stored.cuh`.
+    TakeParams {
+        from: Address,
+        slots: Address,
+        to: Address,
+        scales: Address,
+        count: u32,
+        dim: u32,
+        stride: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
     /// `forward/params.cuh`.
     Job { tile: u32, document_begin: u32, document_end: u32, shift: u32 }
 }

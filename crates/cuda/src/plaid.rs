@@ -161,7 +161,7 @@ pub(crate) fn plaid_search(
     let scoring = scoring(q, held, &Pairing::Cross, op.options.normalize);
     let product = scoring.product(context);
     let queries = Queries::new(context, q, product, false, op.options.normalize)?;
-    let exact = exact_queries(context, q, held, product)?;
+    let exact = exact_queries(context, &scoring, product)?;
     let norms = held.factors(context, true)?;
     let nothing = context.pool.buffer(0)?;
     let shared = Shared {
@@ -238,6 +238,7 @@ pub(crate) fn scoring<'a>(
 ) -> Scoring<'a> {
     Scoring {
         q,
+        q_address: None,
         held,
         pairing,
         documents: 0..held.count(),

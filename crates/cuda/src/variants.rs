@@ -2,24 +2,49 @@
 
 use std::collections::HashSet;
 
-use maxsim_core::{DType, Precision};
+use maxsim_core::{DType, Error, Precision, Result};
 use maxsim_kernels::kernels;
 
 use crate::arch::{Arch, Path};
 use crate::config::{self, Kind, Problem, Scorer, Stored, Use};
 use crate::device::{Caps, Unit};
 
-/// Shared memory of the smallest device of a path, and its architecture.
+/// Architectures that kernels are built for ahead of time: compute capability, and KiB of shared memory of a block and of a
+/// multiprocessor.
+const ARCHITECTURES: [((u32, u32), u32, u32); 10] = [
+    ((7, 5), 64, 64),
+    ((8, 0), 163, 164),
+    ((8, 6), 99, 100),
+    ((8, 7), 163, 164),
+    ((8, 9), 99, 100),
+    ((9, 0), 227, 228),
+    ((10, 0), 227, 228),
+    ((10, 3), 227, 228),
+    ((12, 0), 99, 100),
+    ((12, 1), 99, 100),
+];
+
+/// A device of the architecture that NVRTC calls `target`.
+fn device_of(target: &str) -> Option<Caps> {
+    ARCHITECTURES.iter().find_map(|&((major, minor), shared_block, shared_processor)| {
+        let arch = Arch::choose(major, minor, None).ok().filter(|arch| arch.target == target)?;
+        Some(device(arch, shared_block, shared_processor))
+    })
+}
+
+/// The smallest device of a path.
 fn caps(path: Path) -> Caps {
-    let (capability, shared_block, shared_processor) = match path {
-        Path::Sm75 => ((7, 5), 64, 64),
-        Path::Sm80 => ((8, 0), 163, 164),
-        Path::Sm89 => ((8, 9), 99, 100),
-        Path::Sm90 => ((9, 0), 227, 228),
+    let target = match path {
+        Path::Sm90 => "sm_90a",
+        other => other.name(),
     };
+    device_of(target).expect("every path is an architecture")
+}
+
+fn device(arch: Arch, shared_block: u32, shared_processor: u32) -> Caps {
     Caps {
-        name: path.name().into(),
-        arch: Arch::choose(capability.0, capability.1, None).expect("a known architecture"),
+        name: arch.target.clone(),
+        arch,
         processors: 132,
         shared_block: shared_block << 10,
         shared_processor: shared_processor << 10,
@@ -42,13 +67,54 @@ const TYPES: [(DType, DType); 8] = [
 /// Kernels of `path` for embeddings of 48 to 1024 elements, tiles of every height, with and without winners and factors;
 /// tables and projections; residual documents; and all the others.
 pub fn variants(path: Path) -> Vec<Unit> {
-    let caps = caps(path);
+    common(&caps(path))
+}
+
+/// Kernels to build ahead of time for `target` (`sm_80`, `sm_90a`, …): those of [`variants`], and for embeddings of each of `dims`
+/// elements every tile of every pair of types.
+///
+/// # Errors
+/// `ERR_VALUE` (argument `arch`) for an architecture that is none.
+pub fn prebuilt(target: &str, dims: &[u32]) -> Result<Vec<Unit>> {
+    let caps = device_of(target).ok_or_else(|| {
+        let known: Vec<String> = ARCHITECTURES
+            .iter()
+            .filter_map(|&((major, minor), ..)| Some(Arch::choose(major, minor, None).ok()?.target))
+            .collect();
+        Error::value("arch", format!("one of {}", known.join(", ")), format!("{target:?}"))
+    })?;
+    let mut units = common(&caps);
+    let options = [(false, false), (false, true), (true, false), (true, true)];
+    for &dim in dims {
+        for (q, d) in TYPES {
+            let stored = Stored::Vectors(d.into());
+            let product = config::product(caps.arch.path, q, stored, Precision::Default);
+            for rows in [16, 32, 64, 128, 256] {
+                for (argmax, scaled) in options {
+                    let purpose = Use::Scores { argmax };
+                    let problem = Problem { product, stored, dim, rows, scaled, fast: false, purpose };
+                    units.push(Scorer::choose(&caps, &problem).unit());
+                }
+            }
+        }
+    }
+    Ok(once(units))
+}
+
+fn once(mut units: Vec<Unit>) -> Vec<Unit> {
+    let mut seen = HashSet::new();
+    units.retain(|unit| seen.insert(unit.clone()));
+    units
+}
+
+fn common(caps: &Caps) -> Vec<Unit> {
+    let path = caps.arch.path;
     let mut units: Vec<Unit> = Vec::new();
     let mut scorer = |q: DType, stored: Stored, dim: u32, rows: u32, argmax: bool, scaled: bool| {
         let product = config::product(path, q, stored, Precision::Default);
         let purpose = Use::Scores { argmax };
         let problem = Problem { product, stored, dim, rows, scaled, fast: false, purpose };
-        units.push(Scorer::choose(&caps, &problem).unit());
+        units.push(Scorer::choose(caps, &problem).unit());
     };
     for (q, d) in TYPES {
         let stored = Stored::Vectors(d.into());
@@ -77,7 +143,7 @@ pub fn variants(path: Path) -> Vec<Unit> {
         let stored = Stored::Vectors(stored);
         let problem =
             Problem { product, stored, dim, rows: 128, scaled: false, fast: false, purpose: Use::Store };
-        units.push(Scorer::choose(&caps, &problem).unit());
+        units.push(Scorer::choose(caps, &problem).unit());
     }
     let floats = [Kind::F32, Kind::F16, Kind::BF16];
     for kind in [Kind::F32, Kind::F16, Kind::BF16, Kind::E4M3, Kind::I8] {
@@ -110,18 +176,25 @@ pub fn variants(path: Path) -> Vec<Unit> {
         ));
         units.extend([config::unit_rows(kind), config::head_hidden(kind), config::head_weights(kind)]);
     }
+    for kind in floats {
+        for to in [Kind::F16, Kind::BF16, Kind::E4M3, Kind::I8] {
+            units.push(config::take_rows(kind, to, false, true));
+        }
+        units.extend([
+            config::take_rows(kind, kind, false, false),
+            config::take_rows(kind, Kind::BF16, true, false),
+        ]);
+    }
     for kind in [Kind::F32, Kind::F16] {
         units.extend([config::approx_score(kind, 32), config::approx_score(kind, 33)]);
     }
     let documents = [(300, 32), (3000, 32), (300, 1), (100_000, 1)];
-    units.extend(documents.map(|(rows, pairs)| config::backward_group(&caps, rows, pairs).0));
+    units.extend(documents.map(|(rows, pairs)| config::backward_group(caps, rows, pairs).0));
     units.extend([config::plaid_turn().0, config::plaid_eligible(), config::plaid_mark()]);
     units.extend([config::plaid_rough(true), config::plaid_rough(false)]);
     units.extend([config::plaid_jobs(), config::plaid_rank()]);
     units.extend([config::forward_sum(), config::topk_select(), config::head_compact(), config::head_add()]);
-    let mut seen = HashSet::new();
-    units.retain(|unit| seen.insert(unit.clone()));
-    units
+    once(units)
 }
 
 #[cfg(test)]
@@ -160,6 +233,21 @@ mod tests {
                 let (_, shared) = unit(path, problem);
                 prop_assert!(shared <= caps(path).shared_block, "{path}: {shared} bytes");
             }
+        }
+    }
+
+    #[test]
+    fn architectures_have_kernels_of_their_own() {
+        let error = prebuilt("sm_42", &[128]).unwrap_err();
+        assert_eq!(error.code().as_str(), "ERR_VALUE");
+        assert!(error.to_string().contains("sm_90a"), "{error}");
+        let (few, more) = (prebuilt("sm_90a", &[128]).unwrap(), prebuilt("sm_90a", &[128, 72]).unwrap());
+        assert!(more.len() > few.len() && few.iter().all(|unit| more.contains(unit)));
+        // Same path, less shared memory.
+        assert_ne!(prebuilt("sm_80", &[128]).unwrap(), prebuilt("sm_86", &[128]).unwrap());
+        for ((major, minor), ..) in ARCHITECTURES {
+            let target = Arch::choose(major, minor, None).unwrap().target;
+            assert!(!prebuilt(&target, &[]).unwrap().is_empty());
         }
     }
 

@@ -44,6 +44,7 @@ MS_FN float negative_infinity() { return -INFINITY; }
 MS_FN float max_number(float a, float b) { return std::fmax(a, b); }
 MS_FN float fused(float a, float b, float c) { return std::fma(a, b, c); }
 MS_FN double square_root(double x) { return sqrt(x); }
+MS_FN float round_even(float x) { return rintf(x); }
 MS_FN u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 MS_FN u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
 

@@ -86,8 +86,13 @@ impl Engine {
         self.cancel.check()?;
         let backend = &self.inner.backends[0];
         let resident = if options.normalize || storage != documents.dtype() {
-            let stored = self.converted(&documents, options.normalize, storage)?;
-            backend.upload(&Documents::Tokens(stored.as_tokens()), options.normalize)?
+            match backend.upload_as(&documents, options.normalize, storage) {
+                Some(resident) => resident?,
+                None => {
+                    let stored = self.converted(&documents, options.normalize, storage)?;
+                    backend.upload(&Documents::Tokens(stored.as_tokens()), options.normalize)?
+                }
+            }
         } else {
             backend.upload(&Documents::Tokens(documents), false)?
         };

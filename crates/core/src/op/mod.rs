@@ -195,7 +195,7 @@ impl Op<'_> {
 }
 
 /// What an [`Op`] returns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Output {
     /// From [`Op::Forward`], [`Op::FromHidden`] and [`Op::ApproxScore`].

@@ -3,8 +3,11 @@
 //! Every case of the test kit's sweeps, for every family of kernels; what the emulator can and cannot see is told in
 //! `kernels/emulator/runtime.hpp`.
 
+mod calls;
 mod forward;
 mod golden;
+#[path = "../host/mod.rs"]
+mod host;
 mod invariance;
 mod measure;
 mod plaid;
