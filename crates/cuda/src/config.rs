@@ -10,8 +10,8 @@ use crate::arch::Path;
 use crate::device::{Caps, Unit};
 use crate::params::{
     AddParams, ApproxParams, CompactParams, EligibleParams, ForwardParams, GatherParams, GroupParams,
-    HiddenParams, JobsParams, MarkParams, RankParams, RoughParams, RowsParams, SelectParams, SumParams,
-    TakeParams, TurnParams, UnitParams, WarpgroupParams, WeightParams,
+    HiddenParams, JobsParams, MarkParams, Piece, RankParams, RoughParams, RowsParams, SelectParams,
+    SumParams, TakeParams, TurnParams, UnitParams, WarpgroupParams, WeightParams,
 };
 
 /// Element types, numbered as in `convert.cuh`.
@@ -143,6 +143,8 @@ pub(crate) struct Problem {
     pub(crate) dim: u32,
     /// Query rows that can share a tile.
     pub(crate) rows: u32,
+    /// Whether tiles of queries meet few documents each, one tile after the other.
+    pub(crate) listed: bool,
     pub(crate) scaled: bool,
     /// f32 exactness is not needed.
     pub(crate) fast: bool,
@@ -295,7 +297,8 @@ pub(crate) struct WarpgroupConfig {
     groups: u32,
     mt: u32,
     steps: u32,
-    resident: bool,
+    /// Tiles of queries that stay in shared memory; none: they come along with the documents.
+    queries: u32,
     stages: u32,
     argmax: bool,
     scaled: bool,
@@ -323,7 +326,9 @@ impl WarpgroupConfig {
             (true, _) => most.min(1),
             _ => most,
         };
-        for resident in [true, false] {
+        // The next tile of queries arrives while the one before it is used.
+        let tiles: &[u32] = if problem.listed { &[2, 1, 0] } else { &[1, 0] };
+        for &queries in tiles {
             for shape in (0..=most).rev() {
                 let [groups, mt] = GROUPS[shape];
                 let mut config = Self {
@@ -331,7 +336,7 @@ impl WarpgroupConfig {
                     groups,
                     mt,
                     steps: (problem.dim * problem.product.size()).div_ceil(32),
-                    resident,
+                    queries,
                     stages: 0,
                     argmax,
                     scaled: problem.scaled,
@@ -363,15 +368,17 @@ impl WarpgroupConfig {
     }
 
     fn stage(&self) -> u32 {
-        self.columns() * 128 + if self.resident { 0 } else { self.rows() * 128 }
+        self.columns() * 128 + if self.queries > 0 { 0 } else { self.rows() * 128 }
     }
 
     /// Bytes of shared memory, as `WarpgroupLayout` lays them out.
     pub(crate) fn shared(&self) -> u32 {
-        let queries = if self.resident { self.steps.div_ceil(4) * self.rows() * 128 } else { 0 };
+        let queries = self.queries * self.steps.div_ceil(4) * self.rows() * 128;
         let factors = if self.scaled { self.stages * self.columns() * 4 } else { 0 };
         let best = 4 * self.rows() * if self.argmax { 8 } else { 4 };
-        queries + self.stages * self.stage() + factors + best + 8 * (2 * self.stages + 2 + 2 * 4 + 2)
+        let pieces = 4 * size_of::<Piece>() as u32;
+        let barriers = 2 * (self.stages + self.queries.max(1) + 4 + 4 + 1);
+        queries + self.stages * self.stage() + factors + best + pieces + 8 * barriers
     }
 
     pub(crate) fn blocks(&self, caps: &Caps) -> u32 {
@@ -391,7 +398,7 @@ impl WarpgroupConfig {
                 ("kGroups", self.groups.into()),
                 ("kMT", self.mt.into()),
                 ("kSteps", self.steps.into()),
-                ("kResident", self.resident.into()),
+                ("kQueries", self.queries.into()),
                 ("kStages", self.stages.into()),
                 ("kArgmax", self.argmax.into()),
                 ("kScaled", self.scaled.into()),

@@ -21,6 +21,7 @@ pub(crate) struct Context {
     functions: Mutex<HashMap<Unit, Function>>,
     /// Small tables on the device by what they hold, and their bytes.
     tables: Mutex<(HashMap<Vec<u8>, Arc<Buffer>>, usize)>,
+    counters: Mutex<Option<Arc<Buffer>>>,
     /// Held by whoever records: one at a time.
     recorder: Mutex<()>,
 }
@@ -31,6 +32,7 @@ impl Context {
             pool: Pool::new(device, budget),
             functions: Mutex::default(),
             tables: Mutex::default(),
+            counters: Mutex::default(),
             recorder: Mutex::default(),
         }
     }
@@ -42,6 +44,20 @@ impl Context {
     /// Kernels loaded so far.
     pub(crate) fn loaded(&self) -> usize {
         self.functions.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// At least `count` numbers, zero for whichever kernel uses them next: kernels leave them as they found them.
+    pub(crate) fn counters(&self, count: usize) -> Result<Arc<Buffer>> {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*counters {
+            Some(buffer) if buffer.bytes() >= count * 4 => Ok(buffer.clone()),
+            _ => {
+                let buffer = Arc::new(self.pool.buffer(count.next_power_of_two().max(1 << 12) * 4)?);
+                buffer.fill(0)?;
+                *counters = Some(buffer.clone());
+                Ok(buffer)
+            }
+        }
     }
 
     fn function(&self, unit: &Unit) -> Result<Function> {

@@ -8,8 +8,8 @@ use crate::config::{self, Kind, Problem, Scorer, Stored, TileConfig, Use};
 use crate::context::{Context, WORKSPACE};
 use crate::device::TensorMap;
 use crate::memory::{Buffer, address};
-use crate::operands::{Held, Packing, Queries};
-use crate::params::{ForwardParams, Job, Slot, SumParams, WarpgroupParams};
+use crate::operands::{FACTORS_ALIGN, Held, Packing, Queries};
+use crate::params::{ForwardParams, Job, Piece, Slot, SumParams, WarpgroupParams};
 
 /// Rows whose maxima are added up as one tree.
 const BLOCK: u32 = 32;
@@ -220,6 +220,7 @@ pub(crate) fn score(
         stored: held.stored,
         dim: held.dim,
         rows: 0,
+        listed: !matches!(scoring.pairing, Pairing::Cross),
         scaled: d_factors.is_some(),
         fast: scoring.precision == Precision::Fast,
         purpose: Use::Scores { argmax: argmax.is_some() },
@@ -524,6 +525,23 @@ impl Launcher<'_> {
         })
     }
 
+    /// Jobs as the warpgroup kernel takes them.
+    fn pieces(&self, jobs: &[Job]) -> Vec<Piece> {
+        let offsets = &self.shared.scoring.held.packing.offsets;
+        let piece = |job: &Job| {
+            let row = offsets[job.document_begin as usize];
+            Piece {
+                tile: job.tile,
+                row: row - row % FACTORS_ALIGN,
+                row_end: offsets[job.document_end as usize],
+                document: job.document_begin,
+                document_end: job.document_end,
+                ..Piece::default()
+            }
+        };
+        jobs.iter().map(piece).collect()
+    }
+
     /// Document rows of a job, so that the jobs of all queries together are about as many as run at a time, or a multiple.
     fn job_rows(&self, work: &[Work]) -> u32 {
         let caps = self.shared.context.caps();
@@ -531,9 +549,11 @@ impl Launcher<'_> {
         let rows =
             |work: &Work| offsets[work.documents.end as usize] - offsets[work.documents.start as usize];
         let longest = work.iter().map(rows).max().unwrap_or(0);
-        let workers = (caps.processors * self.config.blocks(caps) * self.config.jobs()) as usize;
+        // Blocks that take the next job that is left are all busy to the end where there are several for each.
+        let each = if let Scorer::Warpgroup(_) = self.config { 4 } else { 1 };
+        let workers = (each * caps.processors * self.config.blocks(caps) * self.config.jobs()) as usize;
         let pieces = work.len().div_ceil(workers).max(1) * workers / work.len().max(1);
-        longest.div_ceil(pieces.clamp(1, u32::MAX as usize) as u32).max(self.config.columns())
+        longest.div_ceil(pieces.clamp(1, u32::MAX as usize) as u32).max(each * self.config.columns())
     }
 
     /// Cuts the documents of one query into jobs of about `most` rows.
@@ -561,11 +581,21 @@ impl Launcher<'_> {
         if layout.tile_count() == 0 || pairs == 0 {
             return Ok(());
         }
-        let slots = context.table(&layout.slots)?;
-        let starts = context.table(&layout.starts)?;
-        let tiles = context.table(&layout.tiles)?;
+        let argmax = self.argmax.is_some();
+        let single = layout.slots.len() == 1 && matches!(config, Scorer::Warpgroup(_));
+        let slots = match single {
+            true => None,
+            false => Some((context.table(&layout.slots)?, context.table(&layout.tiles)?)),
+        };
+        let starts = if argmax { Some(context.table(&layout.starts)?) } else { None };
         let uploaded = match &layout.jobs {
-            Jobs::Listed(jobs) => Some((context.table(jobs)?, jobs.len() as u32)),
+            Jobs::Listed(jobs) => {
+                let list = match config {
+                    Scorer::Warpgroup(_) => context.table(&self.pieces(jobs))?,
+                    _ => context.table(jobs)?,
+                };
+                Some((list, jobs.len() as u32))
+            }
             _ => None,
         };
         let job_list = match &layout.jobs {
@@ -579,15 +609,40 @@ impl Launcher<'_> {
         // Jobs that run at a time.
         let workers = resident * config.jobs();
         let offsets = &held.packing.offsets;
-        let (jobs, chunks) = match job_list {
-            Some((_, count)) => (count, None),
-            None => {
+        let mut pieces = Pieces { single: single.then(|| layout.slots[0]), ..Pieces::default() };
+        let mut split = None;
+        let (jobs, chunks) = match (job_list, config) {
+            (Some((_, count)), _) => {
+                pieces.shared = count > resident;
+                (count, None)
+            }
+            (None, Scorer::Warpgroup(_)) => {
+                let made = held.split(context, documents, layout.tile_count(), workers)?;
+                pieces.shared = made.1.shared && made.1.pieces.len() as u32 > resident;
+                pieces.address = made.0.address();
+                let count = made.1.pieces.len() as u32 * layout.tile_count();
+                split = Some(made);
+                (count, None)
+            }
+            (None, _) => {
                 let rows = offsets[documents.end as usize] - offsets[documents.start as usize];
                 let rows = chunk_rows(rows, layout.tile_count(), workers, config.columns());
                 let (table, count) = held.chunks(context, documents, rows)?;
                 (count * layout.tile_count(), Some(table))
             }
         };
+        let chunk_rows = split.as_ref().map_or(0, |s| s.1.chunk_rows);
+        let (counters, parts) = if chunk_rows > 0 {
+            let parts = pool.buffer(jobs as usize * 2 * config.rows() as usize * 8)?;
+            (Some(context.counters(1 + jobs as usize)?), Some(parts))
+        } else if pieces.shared {
+            (Some(context.counters(1)?), None)
+        } else {
+            (None, None)
+        };
+        pieces.counters = address(counters.as_deref());
+        pieces.parts = address(parts.as_ref());
+        pieces.row_begin = split.as_ref().map_or(0, |s| s.1.row_begin);
         let residual = held.residual.as_ref();
         let params = ForwardParams {
             q: queries.rows.address(),
@@ -597,9 +652,9 @@ impl Launcher<'_> {
             d_offsets: held.offsets.address(),
             q_ids: if scoring.packed_winners { 0 } else { address(queries.ids.as_ref()) },
             d_ids: if scoring.packed_winners { 0 } else { address(held.ids.as_ref()) },
-            q_starts: starts.address(),
-            slots: slots.address(),
-            tiles: tiles.address(),
+            q_starts: address(starts.as_deref()),
+            slots: address(slots.as_ref().map(|s| &s.0)),
+            tiles: address(slots.as_ref().map(|s| &s.1)),
             job_list: address(job_list.map(|(list, _)| list)),
             chunk_documents: address(chunks.as_deref()),
             table: address(self.table.map(|t| &t.values)),
@@ -614,7 +669,7 @@ impl Launcher<'_> {
             chunks: config.chunks(held.dim),
             jobs,
             tile_count: layout.tile_count(),
-            chunk_rows: 0,
+            chunk_rows,
             row_end: held.packing.rows(),
             partial_stride: self.stride,
             table_stride: self.table.map_or(0, |t| t.stride),
@@ -628,7 +683,7 @@ impl Launcher<'_> {
             d: (held.rows.address(), held.stride, held.packing.rows()),
         };
         // SAFETY: every buffer is as long as the counts in the parameters say; factors have slack for whole tiles.
-        unsafe { launch_scorer(context, config, grid, &params, &operands)? };
+        unsafe { launch_scorer(context, config, grid, &params, &pieces, &operands)? };
         if let Some(partials) = &partials {
             let blocks: Vec<u32> =
                 queries.packing.offsets.windows(2).map(|w| (w[1] - w[0]).div_ceil(BLOCK)).collect();
@@ -649,6 +704,18 @@ impl Launcher<'_> {
     }
 }
 
+/// What the warpgroup kernel knows about its pieces beside [`ForwardParams`].
+#[derive(Default)]
+struct Pieces {
+    /// Those of a cross product; a list is in `ForwardParams`.
+    address: u64,
+    single: Option<Slot>,
+    shared: bool,
+    counters: u64,
+    parts: u64,
+    row_begin: u32,
+}
+
 /// Address, bytes from row to row, and number of query and document rows.
 struct Operands {
     q: (u64, u32, u32),
@@ -664,6 +731,7 @@ unsafe fn launch_scorer(
     config: &Scorer,
     grid: [u32; 2],
     params: &ForwardParams,
+    pieces: &Pieces,
     operands: &Operands,
 ) -> Result<()> {
     let (unit, shared) = (config.unit(), config.shared());
@@ -682,10 +750,20 @@ unsafe fn launch_scorer(
             box_rows,
         })
     };
+    let listed = params.job_list != 0;
     let params = WarpgroupParams {
         base: *params,
+        only: pieces.single.unwrap_or_default(),
+        pieces: if listed { params.job_list } else { pieces.address },
+        counters: pieces.counters,
+        parts: pieces.parts,
+        row_begin: pieces.row_begin,
+        single: pieces.single.is_some().into(),
+        listed: listed.into(),
+        shared: pieces.shared.into(),
         q: map(operands.q, SLOT_ALIGN)?,
         d: map(operands.d, config.columns())?,
+        part: map(operands.d, crate::pieces::PART)?,
         ..WarpgroupParams::default()
     };
     // SAFETY: the caller's promise.
@@ -726,6 +804,7 @@ pub(crate) fn project(
         stored: Stored::Vectors(projection.stored),
         dim: projection.dim,
         rows,
+        listed: false,
         scaled: false,
         fast: false,
         purpose: Use::Store,
@@ -770,5 +849,7 @@ pub(crate) fn project(
         d: (projection.d, projection.d_stride, projection.d_rows),
     };
     // SAFETY: the operands are as long as said; the result was just checked.
-    unsafe { launch_scorer(context, &config, [jobs.min(resident), 1], &params, &operands) }
+    unsafe {
+        launch_scorer(context, &config, [jobs.min(resident), 1], &params, &Pieces::default(), &operands)
+    }
 }

@@ -27,6 +27,7 @@ pub mod jit;
 mod memory;
 mod operands;
 mod params;
+mod pieces;
 mod plaid;
 mod plan;
 mod retrieve;

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::interop::Taken;
 use crate::memory::{Buffer, QueryRows, address};
 use crate::params::{self, RowsParams};
+use crate::pieces::Split;
 
 /// Which slots of a batch count, packed.
 #[derive(Debug, Clone)]
@@ -260,6 +261,8 @@ struct Source<'a> {
 
 /// Factors behind the last row's: kernels copy those of whole tiles.
 pub(crate) const SLACK: usize = 256;
+/// Rows whose factors are copied together.
+pub(crate) const FACTORS_ALIGN: u32 = 4;
 
 /// What multiplies similarities with these rows; `None`: 1.
 fn factors(
@@ -335,6 +338,8 @@ pub(crate) struct ResidualParts {
 
 /// Tables of chunks: a search asks for the same ones again.
 type Chunks = HashMap<(u32, u32, u32), (Arc<Buffer>, u32)>;
+/// Pieces on the device, and how they were cut, by documents, tiles and workers; likewise.
+type Splits = HashMap<(u32, u32, u32, u32), Arc<(Buffer, Split)>>;
 /// Tables kept.
 const MOST_CHUNKS: usize = 64;
 
@@ -355,6 +360,7 @@ pub(crate) struct Held {
     norms: Mutex<Option<Arc<Buffer>>>,
     /// Tables of chunks, by documents and rows of a chunk.
     chunks: Mutex<Chunks>,
+    splits: Mutex<Splits>,
     /// Vectors have unit length already.
     pub(crate) normalized: bool,
 }
@@ -470,6 +476,7 @@ impl Held {
             scales: scales.map(Arc::new),
             norms: Mutex::new(None),
             chunks: Mutex::default(),
+            splits: Mutex::default(),
             normalized,
         })
     }
@@ -568,6 +575,28 @@ impl Held {
             chunks.clear();
         }
         chunks.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// Documents in pieces, see [`Split::new`].
+    pub(crate) fn split(
+        &self,
+        context: &Context,
+        documents: &Range<u32>,
+        tiles: u32,
+        workers: u32,
+    ) -> Result<Arc<(Buffer, Split)>> {
+        let mut splits = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (documents.start, documents.end, tiles, workers);
+        if let Some(split) = splits.get(&key) {
+            return Ok(split.clone());
+        }
+        let split = Split::new(&self.packing.offsets, documents, tiles, workers, FACTORS_ALIGN);
+        let made = Arc::new((context.pool.upload(&split.pieces)?, split));
+        if splits.len() >= MOST_CHUNKS {
+            splits.clear();
+        }
+        splits.insert(key, made.clone());
         Ok(made)
     }
 

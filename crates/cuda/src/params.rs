@@ -84,14 +84,37 @@ mirrored! {
     }
 }
 
+mirrored! {
+    /// `forward/warpgroup.cuh`.
+    #[derive(PartialEq, Eq)]
+    Piece {
+        tile: u32,
+        row: u32,
+        row_end: u32,
+        document: u32,
+        document_end: u32,
+        chunk: u32,
+        unused: [u32; 2],
+    }
+}
+
 /// `forward/warpgroup.cuh`.
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct WarpgroupParams {
     pub(crate) base: ForwardParams,
-    pub(crate) unused: [u64; 7],
+    pub(crate) only: Slot,
+    pub(crate) pieces: Address,
+    pub(crate) counters: Address,
+    pub(crate) parts: Address,
+    pub(crate) row_begin: u32,
+    pub(crate) single: u32,
+    pub(crate) listed: u32,
+    pub(crate) shared: u32,
+    pub(crate) unused: [u64; 4],
     pub(crate) q: [u64; 16],
     pub(crate) d: [u64; 16],
+    pub(crate) part: [u64; 16],
 }
 
 mirrored! {

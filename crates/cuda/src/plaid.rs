@@ -177,6 +177,7 @@ pub(crate) fn plaid_search(
         stored: held.stored,
         dim: held.dim,
         rows: 0,
+        listed: true,
         scaled: true,
         fast: false,
         purpose: Use::Scores { argmax: false },

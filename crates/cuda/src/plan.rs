@@ -29,6 +29,7 @@ fn scorer(caps: &Caps, op: &Forward<'_>, argmax: bool) -> Result<(Scorer, Kind)>
         stored,
         dim: op.q.dim() as u32,
         rows: rows.min(u32::MAX as usize) as u32,
+        listed: !matches!(op.pairing, maxsim_core::Pairing::Cross),
         scaled: op.options.normalize || op.d.dtype().is_quantized(),
         fast: op.options.precision == maxsim_core::Precision::Fast,
         purpose: Use::Scores { argmax },
@@ -82,7 +83,16 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
         let product = config::product(caps.arch.path, op.w.dtype(), stored, op.options.precision);
         let rows = op.q.dim() as u32;
         let dim = op.h.dim() as u32;
-        let problem = Problem { product, stored, dim, rows, scaled: false, fast: false, purpose: Use::Store };
+        let problem = Problem {
+            product,
+            stored,
+            dim,
+            rows,
+            listed: false,
+            scaled: false,
+            fast: false,
+            purpose: Use::Store,
+        };
         let tile = Scorer::choose(caps, &problem);
         choices.push(("tile", format!("{} dimensions × {} document tokens", tile.rows(), tile.columns())));
         choices.push(("operands", format!("{}×{} as {}", op.h.dtype(), op.w.dtype(), product.dtype())));

@@ -113,8 +113,10 @@ fn common(caps: &Caps) -> Vec<Unit> {
     let mut scorer = |q: DType, stored: Stored, dim: u32, rows: u32, argmax: bool, scaled: bool| {
         let product = config::product(path, q, stored, Precision::Default);
         let purpose = Use::Scores { argmax };
-        let problem = Problem { product, stored, dim, rows, scaled, fast: false, purpose };
-        units.push(Scorer::choose(caps, &problem).unit());
+        for listed in [false, true] {
+            let problem = Problem { product, stored, dim, rows, listed, scaled, fast: false, purpose };
+            units.push(Scorer::choose(caps, &problem).unit());
+        }
     };
     for (q, d) in TYPES {
         let stored = Stored::Vectors(d.into());
@@ -141,8 +143,16 @@ fn common(caps: &Caps) -> Vec<Unit> {
     ] {
         let product = if path == Path::Sm75 { Kind::F32 } else { product };
         let stored = Stored::Vectors(stored);
-        let problem =
-            Problem { product, stored, dim, rows: 128, scaled: false, fast: false, purpose: Use::Store };
+        let problem = Problem {
+            product,
+            stored,
+            dim,
+            rows: 128,
+            listed: false,
+            scaled: false,
+            fast: false,
+            purpose: Use::Store,
+        };
         units.push(Scorer::choose(caps, &problem).unit());
     }
     let floats = [Kind::F32, Kind::F16, Kind::BF16];
@@ -203,25 +213,27 @@ mod tests {
 
     use super::*;
 
-    fn problem() -> impl Strategy<Value = (DType, Stored, u32, u32, [bool; 3])> {
+    fn problem() -> impl Strategy<Value = (DType, Stored, u32, u32, [bool; 4])> {
         let dtype = || proptest::sample::select(DType::ALL.to_vec());
         let stored = prop_oneof![
             dtype().prop_map(|d| Stored::Vectors(d.into())),
             proptest::sample::select(vec![1, 2, 4, 8])
                 .prop_map(|bits| Stored::Residual { bits, reversed: true }),
         ];
-        (dtype(), stored, 1u32..5000, 0u32..2000, any::<[bool; 3]>())
+        (dtype(), stored, 1u32..5000, 0u32..2000, any::<[bool; 4]>())
     }
 
     fn unit(
         path: Path,
-        (q, stored, dim, rows, [argmax, scaled, fast]): (DType, Stored, u32, u32, [bool; 3]),
+        (q, stored, dim, rows, [argmax, scaled, fast, listed]): (DType, Stored, u32, u32, [bool; 4]),
     ) -> (Unit, u32) {
         let precision = if fast { Precision::Fast } else { Precision::Default };
         let product = config::product(path, q, stored, precision);
         let purpose = Use::Scores { argmax };
-        let scorer =
-            Scorer::choose(&caps(path), &Problem { product, stored, dim, rows, scaled, fast, purpose });
+        let scorer = Scorer::choose(
+            &caps(path),
+            &Problem { product, stored, dim, rows, listed, scaled, fast, purpose },
+        );
         (scorer.unit(), scorer.shared())
     }
 
@@ -257,8 +269,8 @@ mod tests {
         for path in Path::ALL {
             let mut units = HashSet::new();
             for rows in (0..200).map(|i| 1 + i * i * 7 % 4099) {
-                for flags in 0..4 {
-                    let options = [flags & 1 == 1, flags & 2 == 2, false];
+                for flags in 0..8 {
+                    let options = [flags & 1 == 1, flags & 2 == 2, false, flags & 4 == 4];
                     let stored = Stored::Vectors(Kind::BF16);
                     units.insert(unit(path, (DType::BF16, stored, 128, rows, options)).0);
                 }

@@ -114,6 +114,17 @@ MS_FN u32 add_shared(u32* to, u32 x) {
     return before;
 }
 MS_FN void add_global(float* to, float x) { *to += x; }
+MS_FN u32 add_to(u32* to, u32 x) {
+    u32 before = *to;
+    *to += x;
+    return before;
+}
+MS_FN u32 add_after_all(u32* to, u32 x) { return add_to(to, x); }
+struct alignas(8) Pair2 {
+    float x, y;
+};
+MS_FN Pair2 load_fresh(const Pair2* from) { return *from; }
+MS_FN void store_number(u32* to, u32 x) { *to = x; }
 MS_FN u32 or_global(u32* to, u32 x) {
     u32 before = *to;
     *to |= x;

@@ -5,7 +5,7 @@
 namespace maxsim {
 
 // A row's maximum and the document row it is at.
-struct Best {
+struct alignas(8) Best {
     float value;
     i32 row;
 };
@@ -24,13 +24,13 @@ MS_FN float contribution(const ForwardParams& p, u32 row, float best, bool& wins
     return wins ? x : 0.0f;
 }
 
-// Adds up one slot's rows against document `j` with one warp. `best(row)` is the maximum of a row of the tile.
+// Adds up the rows of a slot, number `slot_index`, against document `j` with one warp. `best(row)` is the maximum of a row of
+// the tile.
 //
 // Blocks of 32 rows are summed as a tree, blocks in order: the bits depend on the query's length alone, whether a query
 // lies in one tile or in many.
 template <bool kArgmax, class Rows>
-MS_FN void add_up(const ForwardParams& p, u32 slot_index, u32 j, u32 document_row, Rows best) {
-    const Slot slot = p.slots[slot_index];
+MS_FN void add_up(const ForwardParams& p, const Slot& slot, u32 slot_index, u32 j, u32 document_row, Rows best) {
     float score = 0.0f;
     for (u32 first = 0; first < slot.rows; first += kWarp) {
         u32 r = first + lane_index();

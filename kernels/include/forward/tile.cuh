@@ -308,7 +308,7 @@ struct TileKernel {
         parity ^= 1;
         u32 end = p.tiles[job.tile + 1];
         for (u32 s = p.tiles[job.tile] + warp_index(); s < end; s += C::kWM * C::kWN) {
-            add_up<C::kArgmax>(p, s, j + job.shift, document_row, [&](u32 row) {
+            add_up<C::kArgmax>(p, p.slots[s], s, j + job.shift, document_row, [&](u32 row) {
                 Best b = {values[row], -1};
                 if constexpr (C::kArgmax) b.row = rows[row];
 #pragma unroll

@@ -305,7 +305,7 @@ struct ResidualKernel {
         }
         sync_warp();
         for (u32 s = p.tiles[job.tile]; s < p.tiles[job.tile + 1]; s++)
-            add_up<C::kArgmax>(p, s, j + job.shift, begin_row, [&](u32 row) {
+            add_up<C::kArgmax>(p, p.slots[s], s, j + job.shift, begin_row, [&](u32 row) {
                 return Best{best_values()[row], C::kArgmax ? best_rows()[row] : -1};
             });
         sync_warp();

@@ -73,7 +73,16 @@ MS_FN u32 select_bytes(u32 low, u32 high, u32 places) { return __byte_perm(low, 
 
 MS_FN u32 add_shared(u32* to, u32 x) { return atomicAdd(to, x); }
 MS_FN void add_global(float* to, float x) { atomicAdd(to, x); }
-// What was there before.
+// All of these give what was there before.
+MS_FN u32 add_to(u32* to, u32 x) { return atomicAdd(to, x); }
+// Whoever sees the sum sees what this thread, and those it has met at a barrier, wrote before; and the other way round.
+MS_FN u32 add_after_all(u32* to, u32 x) {
+    u32 before;
+    __threadfence();
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(x) : "memory");
+    __threadfence();
+    return before;
+}
 MS_FN u32 or_global(u32* to, u32 x) { return atomicOr(to, x); }
 
 MS_FN float f16_to_f32(u16 x) {
@@ -86,6 +95,17 @@ MS_FN u16 f32_to_f16(float x) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
     return y;
 }
+
+struct alignas(8) Pair2 {
+    float x, y;
+};
+// What another block wrote: not what a first-level cache has kept.
+MS_FN Pair2 load_fresh(const Pair2* from) {
+    Pair2 x;
+    asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(x.x), "=f"(x.y) : "l"(from) : "memory");
+    return x;
+}
+MS_FN void store_number(u32* to, u32 x) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory"); }
 
 // Through the read-only path: what a kernel reads and nobody writes meanwhile.
 MS_FN U4 load_once(const void* from) {
