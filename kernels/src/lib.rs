@@ -34,6 +34,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "forward/tile.cuh",
     "forward/warpgroup.cuh",
     "head/backward.cuh",
+    "head/project.cuh",
     "head/rows.cuh",
     "plaid/approx.cuh",
     "plaid/candidates.cuh",
@@ -44,6 +45,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "ptx/copy.cuh",
     "ptx/mma.cuh",
     "ptx/wgmma.cuh",
+    "ring.cuh",
     "rows.cuh",
     "stored.cuh",
     "topk/select.cuh",
@@ -117,8 +119,12 @@ pub mod kernels {
         BACKWARD_QUERIES = "backward_queries", "backward/gather.cuh", "GatherParams";
         /// Gradients of documents.
         BACKWARD_DOCUMENTS = "backward_documents", "backward/gather.cuh", "GatherParams";
+        /// Hidden states projected, normalised and converted.
+        HEAD_PROJECT = "head_project", "head/project.cuh", "ProjectParams";
         /// Rows normalised and converted.
         UNIT_ROWS = "unit_rows", "head/rows.cuh", "UnitParams";
+        /// How many rows won something.
+        HEAD_COUNT = "head_count", "head/backward.cuh", "CompactParams";
         /// The rows that won something.
         HEAD_COMPACT = "head_compact", "head/backward.cuh", "CompactParams";
         /// Gradients of hidden states.

@@ -295,12 +295,13 @@ impl Gather<'_> {
         params: &GatherParams,
     ) -> Result<()> {
         let dim = own.rows.dim;
-        let unit = config::gather(kernel, source.stored, own.kind(), target.kind, dim, target.add)
-            .ok_or_else(|| Error::Limit {
-                argument: "d".into(),
-                limit: "32768 for gradients on CUDA".into(),
-                got: dim.to_string(),
-            })?;
+        let unit =
+            config::gather(kernel, source.stored, own.kind(), target.kind, dim, params.row_count, target.add)
+                .ok_or_else(|| Error::Limit {
+                    argument: "d".into(),
+                    limit: "32768 for gradients on CUDA".into(),
+                    got: dim.to_string(),
+                })?;
         let warps = unit.constant("kWarps");
         let rows = (unit.constant("kThreads") / (32 * warps) * unit.constant("kEach")) as u32;
         let shared = if warps > 1 { 8 * warps as u32 } else { 0 };

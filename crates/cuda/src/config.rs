@@ -10,8 +10,8 @@ use crate::arch::Path;
 use crate::device::{Caps, Unit};
 use crate::params::{
     AddParams, ApproxParams, CompactParams, EligibleParams, ForwardParams, GatherParams, GroupParams,
-    HiddenParams, JobsParams, MarkParams, Piece, RankParams, RoughParams, RowsParams, SelectParams,
-    SumParams, TakeParams, TurnParams, UnitParams, WarpgroupParams, WeightParams,
+    HiddenParams, JobsParams, MarkParams, Piece, ProjectParams, RankParams, RoughParams, RowsParams,
+    SelectParams, SumParams, TakeParams, TurnParams, UnitParams, WarpgroupParams, WeightParams,
 };
 
 /// Element types, numbered as in `convert.cuh`.
@@ -672,16 +672,20 @@ pub(crate) fn backward_group(caps: &Caps, rows: u32, pairs: u32) -> (Unit, u32, 
     }
 }
 
-/// Document rows that a warp gives gradients to: most have none, and their zeros are written without waiting.
-const DOCUMENT_ROWS: i64 = 8;
+/// Document rows that a warp gives gradients to, of so many: most rows have none, and a warp writes zeros in passing; few rows
+/// are spread over many warps.
+fn document_rows(rows: u32) -> i64 {
+    if rows >= 1 << 18 { 32 } else { 8 }
+}
 
-/// `backward/gather.cuh`: rows of `source` added up to rows of `own`'s kind, given back as `out`.
+/// `backward/gather.cuh`: rows of `source` added up to `rows` rows of `own`'s kind, given back as `out`.
 pub(crate) fn gather(
     kernel: Kernel,
     source_rows: Stored,
     own: Kind,
     out: Kind,
     dim: u32,
+    rows: u32,
     add: bool,
 ) -> Option<Unit> {
     // Registers for an element each; a row that one warp cannot hold is spread over up to 32.
@@ -699,10 +703,41 @@ pub(crate) fn gather(
         ("kOut", out as i64),
         ("kSteps", steps.into()),
         ("kWarps", warps.into()),
-        ("kEach", if kernel == kernels::BACKWARD_DOCUMENTS { DOCUMENT_ROWS } else { 1 }),
+        ("kEach", if kernel == kernels::BACKWARD_DOCUMENTS { document_rows(rows) } else { 1 }),
         ("kAdd", add.into()),
     ];
     Some(plain::<GatherParams>(kernel, if warps == 1 { 128 } else { 32 * i64::from(warps) }, &constants))
+}
+
+/// Hidden states and rows of W that `head/project.cuh` multiplies at a time.
+pub(crate) const PROJECT_ROWS: [u32; 2] = [256, 128];
+
+/// `head/project.cuh` and its shared memory, if warpgroups can project: 16-bit operands that are multiplied as they are stored
+/// to rows of `out` that one product holds.
+pub(crate) fn head_project(
+    caps: &Caps,
+    product: Kind,
+    hidden: Stored,
+    out: Kind,
+    model: u32,
+    dim: u32,
+) -> Option<(Unit, u32)> {
+    let stages = 4;
+    let shared = stages * (PROJECT_ROWS.iter().sum::<u32>() * 128 + 16);
+    let fits = caps.arch.path == Path::Sm90 && shared <= caps.shared_block && dim <= PROJECT_ROWS[1];
+    let types = product.is_16_bit() && hidden == Stored::Vectors(product) && out.is_16_bit();
+    (fits && types).then(|| {
+        let panels = model.div_ceil(64);
+        let constants = [
+            ("kKind", product as i64),
+            ("kOut", out as i64),
+            ("kPanels", panels.into()),
+            ("kStages", stages.into()),
+            ("kShared", shared.into()),
+        ];
+        // With a producer.
+        (plain::<ProjectParams>(kernels::HEAD_PROJECT, 2 * 128 + 32, &constants), shared)
+    })
 }
 
 /// `head/rows.cuh`.
@@ -710,14 +745,16 @@ pub(crate) fn unit_rows(out: Kind) -> Unit {
     plain::<UnitParams>(kernels::UNIT_ROWS, 256, &[("kOut", out as i64)])
 }
 
-/// `head/backward.cuh`.
-pub(crate) fn head_compact() -> Unit {
-    plain::<CompactParams>(kernels::HEAD_COMPACT, 1024, &[])
+/// `head/backward.cuh`: the kernel that counts, the one that writes, and the rows of a block.
+pub(crate) fn head_compact() -> ([Unit; 2], u32) {
+    let unit = |kernel| plain::<CompactParams>(kernel, 256, &[]);
+    ([unit(kernels::HEAD_COUNT), unit(kernels::HEAD_COMPACT)], 16 * 256)
 }
 
 /// `head/backward.cuh`.
-pub(crate) fn head_hidden(out: Kind) -> Unit {
-    plain::<HiddenParams>(kernels::HEAD_HIDDEN, 128, &[("kOut", out as i64)])
+pub(crate) fn head_hidden(out: Kind, model: u32) -> Unit {
+    let wide = if model.is_multiple_of(4) { 4 } else { 1 };
+    plain::<HiddenParams>(kernels::HEAD_HIDDEN, 192, &[("kOut", out as i64), ("kRows", 16), ("kWide", wide)])
 }
 
 /// `head/backward.cuh`.

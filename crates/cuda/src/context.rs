@@ -46,17 +46,25 @@ impl Context {
         self.functions.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// At least `count` numbers, zero for whichever kernel uses them next: kernels leave them as they found them.
+    /// At least `count` numbers, zero for whichever kernel uses them next: kernels leave them as they found them. What is being
+    /// recorded gets its own, since it might be repeated beside the queue.
     pub(crate) fn counters(&self, count: usize) -> Result<Arc<Buffer>> {
+        let zeros = || -> Result<Arc<Buffer>> {
+            let bytes = count.next_power_of_two().max(1 << 12) * 4;
+            let buffer = Arc::new(self.pool.buffer(bytes)?);
+            // Now and never again, so not for the record.
+            // SAFETY: the whole of this buffer.
+            unsafe { self.pool.device().fill(buffer.address(), 0, bytes)? };
+            self.pool.keep(&buffer);
+            Ok(buffer)
+        };
+        if self.pool.records() {
+            return zeros();
+        }
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         match &*counters {
             Some(buffer) if buffer.bytes() >= count * 4 => Ok(buffer.clone()),
-            _ => {
-                let buffer = Arc::new(self.pool.buffer(count.next_power_of_two().max(1 << 12) * 4)?);
-                buffer.fill(0)?;
-                *counters = Some(buffer.clone());
-                Ok(buffer)
-            }
+            _ => Ok(counters.insert(zeros()?).clone()),
         }
     }
 

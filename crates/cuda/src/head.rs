@@ -9,14 +9,16 @@ use maxsim_core::{Documents, Forward, FromHidden, FromHiddenBackward, Gradients,
 use crate::backward::{Gather, Geometry, Operand, Returned, Target};
 use crate::config::{self, Kind, Stored};
 use crate::context::Context;
-use crate::device::Reading;
+use crate::device::{Reading, TensorMap, Unit};
 use crate::forward::{Projection, Scoring, project, score};
 use crate::memory::{Buffer, address};
 use crate::operands::{Held, Queries, inverse_norms, stride};
-use crate::params::{AddParams, CompactParams, HiddenParams, UnitParams, WeightParams};
+use crate::params::{AddParams, CompactParams, HiddenParams, ProjectParams, UnitParams, WeightParams};
 
-/// Bytes of f32 projections in a wave: with what they become, they stay in the second-level cache of large GPUs.
-const WAVE: usize = 16 << 20;
+/// Bytes of projections in a wave: with what they become, they stay in the second-level cache of large GPUs, or nearly.
+const WAVE: usize = 32 << 20;
+/// The same where gradients are computed, which takes a dozen kernels for every wave.
+const GRADIENT_WAVE: usize = 128 << 20;
 /// Parts that sums over rows are made in.
 const SEGMENTS: u32 = 16;
 
@@ -29,15 +31,19 @@ struct Head<'a> {
     bias: Option<Buffer>,
     product: Kind,
     dim: u32,
+    /// Kernel that projects and converts at once, and its shared memory.
+    fused: Option<(Unit, u32)>,
 }
 
 /// A wave of projected documents.
 struct Wave {
     documents: Range<u32>,
-    /// f32 `[rows, stride]`.
-    projected: Buffer,
-    /// Inverse norms of the projected rows, if they are normalised.
+    /// f32 `[rows, stride]`, if anybody needs them.
+    projected: Option<Buffer>,
+    /// Inverse norms of the projected rows, if they are normalised and anybody needs them.
     norms: Option<Arc<Buffer>>,
+    /// What is scored, if it was made at once.
+    units: Option<Buffer>,
 }
 
 impl<'a> Head<'a> {
@@ -49,7 +55,11 @@ impl<'a> Head<'a> {
         let permuted = product.is_16_bit() && hidden.stored != Stored::Vectors(product);
         let weights = Queries::new(context, &w, product, permuted, false)?;
         let bias = op.b.as_ref().map(|b| context.pool.upload(&b.data().to_f32())).transpose()?;
-        Ok(Self { context, op, hidden, weights, bias, product, dim: op.q.dim() as u32 })
+        let dim = op.q.dim() as u32;
+        let mut head = Self { context, op, hidden, weights, bias, product, dim, fused: None };
+        let (stored, model) = (head.hidden.stored, head.hidden.dim);
+        head.fused = config::head_project(context.caps(), product, stored, head.scored(), model, dim);
+        Ok(head)
     }
 
     /// Elements from projected row to projected row.
@@ -57,10 +67,10 @@ impl<'a> Head<'a> {
         self.dim.next_multiple_of(4)
     }
 
-    /// Documents in waves, cut where documents end.
-    fn waves(&self) -> Vec<Range<u32>> {
+    /// Documents in waves of about so many projected elements, cut where documents end.
+    fn waves(&self, elements: usize) -> Vec<Range<u32>> {
         let offsets = &self.hidden.packing.offsets;
-        let most = (WAVE / 4 / self.columns() as usize) as u32;
+        let most = (elements / self.columns() as usize) as u32;
         let mut waves: Vec<Range<u32>> = Vec::new();
         for j in 0..self.hidden.count() {
             match waves.last_mut() {
@@ -78,9 +88,18 @@ impl<'a> Head<'a> {
         offsets[documents.start as usize]..offsets[documents.end as usize]
     }
 
-    fn project(&self, documents: Range<u32>) -> Result<Wave> {
+    /// Bytes from row to row of what is scored.
+    fn unit_stride(&self) -> u32 {
+        stride(self.dim as usize * self.scored().size() as usize) as u32
+    }
+
+    /// `keep`: f32 rows and their norms are needed.
+    fn project(&self, documents: Range<u32>, keep: bool) -> Result<Wave> {
         let (context, rows) = (self.context, self.rows(&documents));
         let (count, stride) = (rows.len() as u32, self.columns());
+        if let Some(fused) = &self.fused {
+            return self.project_at_once(fused, documents, keep);
+        }
         let projected = context.pool.buffer(count as usize * stride as usize * 4)?;
         if stride != self.dim {
             projected.fill(0)?;
@@ -103,23 +122,66 @@ impl<'a> Head<'a> {
             true => Some(Arc::new(inverse_norms(context, &projected, 4 * stride, count, self.dim)?)),
             false => None,
         };
-        Ok(Wave { documents, projected, norms })
+        Ok(Wave { documents, projected: Some(projected), norms, units: None })
     }
 
-    /// The wave as documents to score. `wave` keeps its f32 rows only if they are needed again.
-    fn documents(&self, wave: &Wave) -> Result<Held> {
+    fn project_at_once(
+        &self,
+        (unit, shared): &(Unit, u32),
+        documents: Range<u32>,
+        keep: bool,
+    ) -> Result<Wave> {
+        let (context, rows) = (self.context, self.rows(&documents));
+        let (count, stride, unit_stride) = (rows.len() as u32, self.columns(), self.unit_stride());
+        let buffer = |bytes: u32| context.pool.buffer(count as usize * bytes as usize);
+        let units = buffer(unit_stride)?;
+        let projected = if keep { Some(buffer(4 * stride)?) } else { None };
+        let norms = if keep && self.op.options.normalize { Some(Arc::new(buffer(4)?)) } else { None };
+        let map = |address: u64, stride: u32, rows: u32, box_rows: u32| {
+            let element = self.product.size();
+            let (columns, rows) = (u64::from(self.hidden.dim), u64::from(rows.max(1)));
+            let stride = u64::from(stride);
+            context.pool.device().tensor_map(&TensorMap { address, element, columns, rows, stride, box_rows })
+        };
+        let first = self.hidden.rows.address() + u64::from(rows.start) * u64::from(self.hidden.stride);
+        let [hidden_rows, weight_rows] = config::PROJECT_ROWS;
+        let params = ProjectParams {
+            units: units.address(),
+            projected: address(projected.as_ref()),
+            norms: address(norms.as_deref()),
+            bias: address(self.bias.as_ref()),
+            rows: count,
+            dim: self.dim,
+            unit_stride,
+            stride,
+            normalize: self.op.options.normalize.into(),
+            h: map(first, self.hidden.stride, count, hidden_rows)?,
+            w: map(self.weights.rows.address(), self.weights.stride, self.dim, weight_rows)?,
+            ..ProjectParams::default()
+        };
+        let grid = count.div_ceil(hidden_rows).min(context.caps().processors);
+        // SAFETY: hidden states, results and norms are `count` rows, W and the bias `dim`.
+        unsafe { context.launch(unit, [grid, 1], *shared, &params)? };
+        Ok(Wave { documents, projected, norms, units: Some(units) })
+    }
+
+    /// The wave as documents to score.
+    fn documents(&self, wave: &mut Wave) -> Result<Held> {
         let (context, rows) = (self.context, self.rows(&wave.documents));
         let count = rows.len() as u32;
         let packing = self.hidden.packing.part(wave.documents.clone());
         let kind = self.scored();
-        let width = stride(self.dim as usize * kind.size() as usize) as u32;
+        let width = self.unit_stride();
+        if let Some(units) = wave.units.take() {
+            return Held::on_device(context, packing, kind, self.dim, units, width, None);
+        }
         let unit = config::unit_rows(kind);
         let warps = unit.constant("kThreads") as u32 / 32;
         let units = context.pool.buffer(count as usize * width as usize)?;
         // f32 rows keep their norms beside them: nothing is rounded twice.
         let factors = if kind == Kind::F32 { None } else { wave.norms.as_deref() };
         let params = UnitParams {
-            from: wave.projected.address(),
+            from: address(wave.projected.as_ref()),
             factors: address(factors),
             to: units.address(),
             count,
@@ -161,8 +223,8 @@ pub(crate) fn from_hidden(
 ) -> Result<()> {
     let head = Head::new(context, op)?;
     let forward = op.scoring();
-    for documents in head.waves() {
-        let held = head.documents(&head.project(documents.clone())?)?;
+    for documents in head.waves(WAVE / if head.fused.is_some() { 2 } else { 4 }) {
+        let held = head.documents(&mut head.project(documents.clone(), false)?)?;
         score(context, &head.scoring(&forward, &held, &documents), scores, argmax)?;
     }
     Ok(())
@@ -235,14 +297,14 @@ pub(crate) fn from_hidden_backward(context: &Context, op: &FromHiddenBackward<'_
     let weights = pool.upload(&forward.w.data().to_f32())?;
     let scoring = forward.scoring();
     let Stored::Vectors(h_kind) = head.hidden.stored else { unreachable!("hidden states are vectors") };
-    let waves = if q_rows > 0 { head.waves() } else { vec![] };
+    let waves = if q_rows > 0 { head.waves(GRADIENT_WAVE / 4) } else { vec![] };
     for documents in waves {
-        let wave = head.project(documents.clone())?;
+        let mut wave = head.project(documents.clone(), true)?;
         let rows = head.rows(&documents);
         if rows.is_empty() {
             continue;
         }
-        let held = head.documents(&wave)?;
+        let held = head.documents(&mut wave)?;
         let packing = &held.packing;
         let geometry = Geometry::new(context, &Pairing::Cross, &queries.packing, packing)?;
         let part = Scoring {
@@ -267,7 +329,8 @@ pub(crate) fn from_hidden_backward(context: &Context, op: &FromHiddenBackward<'_
         let grad = pool.upload(&grads)?;
         let gather = Gather { context, geometry: &geometry, winners: &winners, grad: &grad };
         let norms = wave.norms.as_deref();
-        let projected = Operand::vectors(Kind::F32, &wave.projected, 4 * columns, dim, norms);
+        let rows_kept = wave.projected.as_ref().expect("asked for");
+        let projected = Operand::vectors(Kind::F32, rows_kept, 4 * columns, dim, norms);
         if let Some(out) = &q_out {
             let target = Target { out, kind: Kind::F32, stride: 4 * columns, normalize: false, add: true };
             gather.queries(&projected, &q, q_rows, &target)?;
@@ -329,17 +392,22 @@ impl Winning {
     fn new(context: &Context, ranges: &Buffer, most: u32) -> Result<Self> {
         let rows = context.pool.buffer(most as usize * 4)?;
         let count = context.pool.buffer(4)?;
+        let (units, each) = config::head_compact();
+        let blocks = most.div_ceil(each);
+        let counts = context.pool.buffer(blocks as usize * 4)?;
         let params = CompactParams {
             ranges: ranges.address(),
+            counts: counts.address(),
             rows: rows.address(),
             count: count.address(),
             total: most,
             unused: 0,
         };
-        let unit = config::head_compact();
-        let shared = unit.constant("kThreads") as u32 / 32 * 4;
-        // SAFETY: there is a range for every row, and room for every row.
-        unsafe { context.launch(&unit, [1, 1], shared, &params)? };
+        for unit in &units {
+            let shared = unit.constant("kThreads") as u32 / 32 * 4;
+            // SAFETY: there is a range for every row, room for every row, and for the count of every block.
+            unsafe { context.launch(unit, [blocks, 1], shared, &params)? };
+        }
         Ok(Self { rows, count, most })
     }
 
@@ -355,7 +423,9 @@ impl Winning {
         out: u64,
         out_stride: u32,
     ) -> Result<()> {
-        let unit = config::head_hidden(kind);
+        let unit = config::head_hidden(kind, model);
+        let [rows, columns] =
+            [unit.constant("kRows") as u32, (unit.constant("kThreads") * unit.constant("kWide")) as u32];
         let params = HiddenParams {
             grads,
             weights: weights.address(),
@@ -367,9 +437,9 @@ impl Winning {
             out_stride,
             unused: 0,
         };
-        let grid = [self.most.div_ceil(8), model.div_ceil(unit.constant("kThreads") as u32)];
+        let grid = [self.most.div_ceil(rows), model.div_ceil(columns)];
         // SAFETY: gradients, weights and result have the rows and columns said.
-        unsafe { context.launch(&unit, grid, 8 * 128 * 4, &params) }
+        unsafe { context.launch(&unit, grid, rows * 128 * 4, &params) }
     }
 
     #[allow(clippy::too_many_arguments, reason = "two matrices and a result")]
@@ -398,7 +468,7 @@ impl Winning {
             stride,
             segments: SEGMENTS,
         };
-        let columns = (model + unit.constant("kThreads") as u32) / unit.constant("kThreads") as u32;
+        let columns = model / (2 * unit.constant("kThreads") as u32) + 1;
         let grid = [columns * dim.div_ceil(16), SEGMENTS];
         // SAFETY: gradients and hidden states have the rows and columns said, partial sums `count` per segment.
         unsafe { context.launch(&unit, grid, 16 * 32 * 4, &params)? };

@@ -76,6 +76,11 @@ impl Pool {
         });
     }
 
+    /// Whether this thread records.
+    pub(crate) fn records(&self) -> bool {
+        self.state().recording().is_some()
+    }
+
     pub(crate) fn note(&self, step: impl FnOnce() -> Step) {
         if let Some(recording) = self.state().recording() {
             recording.steps.push(step());

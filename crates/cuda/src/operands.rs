@@ -339,7 +339,7 @@ pub(crate) struct ResidualParts {
 /// Tables of chunks: a search asks for the same ones again.
 type Chunks = HashMap<(u32, u32, u32), (Arc<Buffer>, u32)>;
 /// Pieces on the device, and how they were cut, by documents, tiles and workers; likewise.
-type Splits = HashMap<(u32, u32, u32, u32), Arc<(Buffer, Split)>>;
+type Splits = HashMap<(u32, u32, u32, u32), (Arc<Buffer>, Arc<Split>)>;
 /// Tables kept.
 const MOST_CHUNKS: usize = 64;
 
@@ -585,14 +585,16 @@ impl Held {
         documents: &Range<u32>,
         tiles: u32,
         workers: u32,
-    ) -> Result<Arc<(Buffer, Split)>> {
+    ) -> Result<(Arc<Buffer>, Arc<Split>)> {
         let mut splits = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (documents.start, documents.end, tiles, workers);
         if let Some(split) = splits.get(&key) {
+            context.pool.keep(&split.0);
             return Ok(split.clone());
         }
         let split = Split::new(&self.packing.offsets, documents, tiles, workers, FACTORS_ALIGN);
-        let made = Arc::new((context.pool.upload(&split.pieces)?, split));
+        let made = (Arc::new(context.pool.upload(&split.pieces)?), Arc::new(split));
+        context.pool.keep(&made.0);
         if splits.len() >= MOST_CHUNKS {
             splits.clear();
         }

@@ -117,6 +117,24 @@ pub(crate) struct WarpgroupParams {
     pub(crate) part: [u64; 16],
 }
 
+/// `head/project.cuh`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct ProjectParams {
+    pub(crate) units: Address,
+    pub(crate) projected: Address,
+    pub(crate) norms: Address,
+    pub(crate) bias: Address,
+    pub(crate) rows: u32,
+    pub(crate) dim: u32,
+    pub(crate) unit_stride: u32,
+    pub(crate) stride: u32,
+    pub(crate) normalize: u32,
+    pub(crate) unused: [u32; 3],
+    pub(crate) h: [u64; 16],
+    pub(crate) w: [u64; 16],
+}
+
 mirrored! {
     /// `forward/sums.cuh`.
     SumParams {
@@ -335,7 +353,7 @@ mirrored! {
 
 mirrored! {
     /// `head/backward.cuh`.
-    CompactParams { ranges: Address, rows: Address, count: Address, total: u32, unused: u32 }
+    CompactParams { ranges: Address, counts: Address, rows: Address, count: Address, total: u32, unused: u32 }
 }
 
 mirrored! {

@@ -8,7 +8,9 @@ use crate::params::Piece;
 pub(crate) const PART: u32 = 32;
 /// Rows that leaving a document to several blocks costs, in the time it takes to stream them: the last block has to hear from
 /// the others.
-const JOIN: u32 = 128;
+const JOIN: u32 = 512;
+/// The fewest rows of a chunk.
+const CHUNK: u32 = 128;
 /// Rows of the small pieces at the end that blocks take as they become free.
 const SMALL: Range<u32> = 256..1024;
 
@@ -49,7 +51,7 @@ impl Split {
         }
         let whole = cut.by_documents((1..chunks).map(|c| rows * c / chunks), false);
         let most = whole.pieces.iter().map(|p| p.row_end - p.row).max().unwrap_or(0);
-        let part = (rows.div_ceil(chunks) as u32).next_multiple_of(PART).max(JOIN);
+        let part = (rows.div_ceil(chunks) as u32).next_multiple_of(PART).max(CHUNK);
         if most <= part + JOIN { whole } else { cut.by_rows(part) }
     }
 }

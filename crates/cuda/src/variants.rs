@@ -165,8 +165,18 @@ fn common(caps: &Caps) -> Vec<Unit> {
     for kind in floats {
         let stored = Stored::Vectors(kind);
         for dim in [96, 128, 768, 2560] {
-            units.extend(config::gather(kernels::BACKWARD_QUERIES, stored, kind, kind, dim, false));
-            units.extend(config::gather(kernels::BACKWARD_DOCUMENTS, stored, kind, kind, dim, false));
+            units.extend(config::gather(kernels::BACKWARD_QUERIES, stored, kind, kind, dim, 1, false));
+            for rows in [1000, 1 << 20] {
+                units.extend(config::gather(
+                    kernels::BACKWARD_DOCUMENTS,
+                    stored,
+                    kind,
+                    kind,
+                    dim,
+                    rows,
+                    false,
+                ));
+            }
         }
         units.extend(config::gather(
             kernels::BACKWARD_QUERIES,
@@ -174,6 +184,7 @@ fn common(caps: &Caps) -> Vec<Unit> {
             kind,
             Kind::F32,
             128,
+            1,
             true,
         ));
         units.extend(config::gather(
@@ -182,9 +193,16 @@ fn common(caps: &Caps) -> Vec<Unit> {
             kind,
             kind,
             128,
+            1,
             false,
         ));
-        units.extend([config::unit_rows(kind), config::head_hidden(kind), config::head_weights(kind)]);
+        units.extend(config::head_project(&caps, kind, stored, kind, 768, 128).map(|project| project.0));
+        units.extend([
+            config::unit_rows(kind),
+            config::head_hidden(kind, 768),
+            config::head_hidden(kind, 5),
+            config::head_weights(kind),
+        ]);
     }
     for kind in floats {
         for to in [Kind::F16, Kind::BF16, Kind::E4M3, Kind::I8] {
@@ -203,7 +221,8 @@ fn common(caps: &Caps) -> Vec<Unit> {
     units.extend([config::plaid_turn().0, config::plaid_eligible(), config::plaid_mark()]);
     units.extend([config::plaid_rough(true), config::plaid_rough(false)]);
     units.extend([config::plaid_jobs(), config::plaid_rank()]);
-    units.extend([config::forward_sum(), config::topk_select(), config::head_compact(), config::head_add()]);
+    units.extend([config::forward_sum(), config::topk_select(), config::head_add()]);
+    units.extend(config::head_compact().0);
     once(units)
 }
 

@@ -211,10 +211,19 @@ MS_FN void backward_queries(const GatherParams& p) {
 template <class C>
 MS_FN void backward_documents(const GatherParams& p) {
     u32 first = owned_row<C>();
+    if (first >= p.row_count) return;
+    u32 rows = min_u32(C::kEach, p.row_count - first);
     Range own = {0, 0};
-    if (lane_index() < C::kEach && first + lane_index() < p.row_count) own = p.ranges[first + lane_index()];
-    for (u32 i = 0; i < C::kEach && first + i < p.row_count; i++) {
-        u32 local = first + i;
+    if (lane_index() < rows) own = p.ranges[first + lane_index()];
+    // Most rows won nothing: their zeros are written without looking at them one by one.
+    u32 left = rows == kWarp ? 0xffffffffu : (1u << rows) - 1;
+    if (C::kWarps == 1 && !C::kAdd && p.out_stride % 16 == 0) {
+        left = ballot(own.begin < own.end);
+        for (u32 at = lane_index() * 16; at < rows * p.out_stride; at += kWarp * 16)
+            if (!(left >> at / p.out_stride & 1)) *reinterpret_cast<U4*>(p.out + u64(first) * p.out_stride + at) = {0, 0, 0, 0};
+    }
+    for (; left; left &= left - 1) {
+        u32 i = lowest_bit(left), local = first + i;
         Range range = {shuffle(own.begin, i), shuffle(own.end, i)};
         RowSum<C> sum;
         for (u32 base = range.begin; base < range.end; base += kWarp) {

@@ -12,6 +12,7 @@
 #include "forward/sums.cuh"
 #include "ptx/bulk.cuh"
 #include "ptx/wgmma.cuh"
+#include "ring.cuh"
 
 namespace maxsim {
 
@@ -78,15 +79,6 @@ struct WarpgroupLayout {
     // Whether all panels of a tile are multiplied before the first is given back.
     static constexpr bool kTogether = kPanels <= 2;
     static_assert(kThreads == C::kThreads && kBytes == C::kShared, "the plan and the kernel disagree");
-};
-
-// A position in a ring, and how often it went round.
-template <int kSize>
-struct RingPlace {
-    u32 at = 0, round = 0;
-    MS_FN void next() {
-        if (++at == kSize) at = 0, round ^= 1;
-    }
 };
 
 template <class C>
@@ -219,62 +211,66 @@ struct WarpgroupKernel {
 
     // One warp.
     MS_FN void produce() const {
-        bool first_lane = lane_index() == 0;
         RingPlace<C::kStages> place;
         RingPlace<L::kTileBarriers> tile_place;
         RingPlace<L::kPieces> piece_place;
         u32 tile_at = kNone;
         Numbers mine = numbers();
         u32 index = mine.at;
-        while (index < mine.end) {
-            // Asked for now, looked at when this piece is under way.
-            u32 taken = 0;
-            if (params.shared && first_lane) taken = add_to(params.counters, 1);
-            Piece piece = piece_at(index);
-            publish(piece, piece_place);
-            u32 copies = tiles(piece) * L::kPanels;
-            bool other = copies > 0 && piece.tile != tile_at;
-            Slot own;
-            u32 panel_bytes = 0;
-            u32 done = 0;
-            RowCopies rows{piece.row, piece.row_end, 0};
-            if (C::kQueries > 0) {
-                if (other) {
-                    // The first documents need no description of the queries to be read first; neither may documents wait for a
-                    // tile that is still in use.
-                    if (C::kQueries == 1 || tile_at == kNone) {
-                        done = min_u32(copies, C::kStages);
-                        copy_documents(rows, done, place, own, 0);
-                    }
-                    own = lane_slot(piece.tile);
-                    panel_bytes = query_bytes(own);
-                    if (first_lane) {
-                        barrier_wait(query_empty(tile_place.at), tile_place.round ^ 1);
-                        barrier_expect(query_full(tile_place.at), panel_bytes * L::kPanels);
-                    }
-                    sync_warp();
-                    for (u32 panel = 0; panel < L::kPanels; panel++)
-                        load_queries(query_panel(tile_place.at, 0, panel), own, panel, query_full(tile_place.at));
-                    tile_place.next();
-                    tile_at = piece.tile;
-                }
-            } else if (copies > 0) {
-                own = lane_slot(piece.tile);
-                panel_bytes = query_bytes(own);
-            }
-            copy_documents(rows, copies - done, place, own, panel_bytes);
-            if (params.shared) {
-                taken = shuffle(taken, 0);
-                // Every block asks once in vain; the last to do so cleans up.
-                if (first_lane && taken + 1 == p.jobs) store_number(params.counters, 0);
-                index = grid_size() + taken;
-            } else {
-                index += mine.step;
-            }
+        Piece piece, next;
+        Slot own, next_own;
+        if (index < mine.end) {
+            piece = piece_at(index);
+            // The first documents need no description of the queries to be read before them.
+            if (C::kQueries == 0) own = lane_slot(piece.tile);
         }
-        Piece last;
-        last.tile = kNone;
-        publish(last, piece_place);
+        while (index < mine.end) {
+            // What comes next is looked up while documents of this piece are copied.
+            u32 taken = 0;
+            if (params.shared && lane_index() == 0) taken = add_to(params.counters, 1);
+            publish(piece, piece_place);
+            RowCopies rows{piece.row, piece.row_end, 0};
+            u32 copies = tiles(piece) * L::kPanels;
+            if (C::kQueries > 0 && copies > 0 && piece.tile != tile_at) {
+                bool first = tile_at == kNone;
+                // Where a tile of queries has no place yet, documents need not wait for it as well.
+                if (first || C::kQueries == 1) {
+                    u32 ahead = min_u32(copies, C::kStages);
+                    copy_documents(rows, ahead, place, own);
+                    copies -= ahead;
+                }
+                if (first) own = lane_slot(piece.tile);
+                copy_queries(own, tile_place);
+                tile_at = piece.tile;
+            }
+            copy_documents(rows, copies / 2, place, own);
+            index = params.shared ? grid_size() + shuffle(taken, 0) : index + mine.step;
+            // Every block asks once in vain; the last to do so cleans up.
+            if (params.shared && lane_index() == 0 && index + 1 == p.jobs + grid_size()) store_number(params.counters, 0);
+            next = piece;
+            if (index < mine.end) next = piece_at(index);
+            copy_documents(rows, copies / 4, place, own);
+            next_own = own;
+            if (next.tile != piece.tile) next_own = lane_slot(next.tile);
+            copy_documents(rows, copies - copies / 2 - copies / 4, place, own);
+            piece = next;
+            own = next_own;
+        }
+        piece.tile = kNone;
+        publish(piece, piece_place);
+    }
+
+    // The tile of queries whose slots lanes have.
+    MS_FN void copy_queries(const Slot& own, RingPlace<L::kTileBarriers>& place) const {
+        u32 bytes = query_bytes(own);
+        if (lane_index() == 0) {
+            barrier_wait(query_empty(place.at), place.round ^ 1);
+            barrier_expect(query_full(place.at), bytes * L::kPanels);
+        }
+        sync_warp();
+        for (u32 panel = 0; panel < L::kPanels; panel++)
+            load_queries(query_panel(place.at, 0, panel), own, panel, query_full(place.at));
+        place.next();
     }
 
     MS_FN void publish(const Piece& piece, RingPlace<L::kPieces>& place) const {
@@ -300,9 +296,9 @@ struct WarpgroupKernel {
         u32 row, end, panel;
     };
     // The next `count` panels of document rows; with them the panel of queries, if none stay.
-    MS_FN void copy_documents(RowCopies& rows, u32 count, RingPlace<C::kStages>& place, const Slot& own,
-                              u32 query_panel_bytes) const {
+    MS_FN void copy_documents(RowCopies& rows, u32 count, RingPlace<C::kStages>& place, const Slot& own) const {
         bool first_lane = lane_index() == 0;
+        u32 query_panel_bytes = C::kQueries ? 0 : query_bytes(own);
         for (; count > 0; count--, place.next()) {
             Barrier* barrier = full(place.at);
             bool last_panel = rows.panel + 1 == L::kPanels;
@@ -310,8 +306,7 @@ struct WarpgroupKernel {
             if (first_lane) {
                 u32 here = rows.end - rows.row;
                 u32 boxes = here >= L::kColumns ? L::kColumns / L::kPart : (here + L::kPart - 1) / L::kPart;
-                u32 bytes = boxes * L::kPart * 128;
-                if (!C::kQueries) bytes += query_panel_bytes;
+                u32 bytes = boxes * L::kPart * 128 + query_panel_bytes;
                 if (C::kScaled && last_panel) bytes += L::kColumns * 4;
                 barrier_wait(empty(place.at), place.round ^ 1);
                 barrier_expect(barrier, bytes);

@@ -8,36 +8,67 @@ namespace maxsim {
 
 struct CompactParams {
     const Range* ranges;  // [total]
-    u32* rows;            // those that are not empty, in order
+    u32* counts;          // per block: how many of its rows won something
+    u32* rows;            // those rows, in order
     u32* count;
     u32 total, unused;
 };
 
-// One block; every thread looks at kEach rows in a row at once.
+// Rows of a warp, 32 at a time: which of them won something.
+constexpr u32 kWinningSteps = 16;
+template <class C>
+struct WinningRows {
+    u32 first, wins[kWinningSteps], own = 0;
+    MS_FN explicit WinningRows(const CompactParams& p) {
+        first = (block_index() * (C::kThreads / kWarp) + warp_index()) * kWinningSteps * kWarp;
+#pragma unroll
+        for (u32 i = 0; i < kWinningSteps; i++) {
+            u32 row = first + i * kWarp + lane_index();
+            wins[i] = ballot(row < p.total && p.ranges[row].begin < p.ranges[row].end);
+            own += count_bits(wins[i]);
+        }
+    }
+};
+
+// Sum over the warps of a block of what their first lanes have; `before`: over those before this warp.
+template <class C>
+MS_FN u32 sum_of_warps(u32 x, u32& before) {
+    u32* sums = reinterpret_cast<u32*>(shared_memory());
+    u32 warp = warp_index(), all = 0;
+    sync_block();
+    if (lane_index() == 0) sums[warp] = x;
+    sync_block();
+    before = 0;
+    for (u32 w = 0; w < C::kThreads / kWarp; w++) {
+        if (w < warp) before += sums[w];
+        all += sums[w];
+    }
+    return all;
+}
+
+template <class C>
+MS_FN void head_count(const CompactParams& p) {
+    u32 before;
+    u32 all = sum_of_warps<C>(WinningRows<C>(p).own, before);
+    if (thread_index() == 0) p.counts[block_index()] = all;
+}
+
 template <class C>
 MS_FN void head_compact(const CompactParams& p) {
-    constexpr u32 kEach = 16;
-    u32* sums = reinterpret_cast<u32*>(shared_memory());
-    u32 done = 0, warp = warp_index(), lane = lane_index();
-    for (u32 base = 0; base < p.total; base += C::kThreads * kEach) {
-        u32 first = base + thread_index() * kEach, wins = 0;
+    WinningRows<C> mine(p);
+    u32 others = 0, before;
+    for (u32 i = thread_index(); i < block_index(); i += C::kThreads) others += p.counts[i];
+    u32 at = sum_of_warps<C>(shuffle(running_sum(others), kWarp - 1), before);
+    u32 all = sum_of_warps<C>(mine.own, before);
+    if (thread_index() == 0 && block_index() + 1 == grid_size()) *p.count = at + all;
+    at += before;
+    u32 lane = lane_index();
 #pragma unroll
-        for (u32 i = 0; i < kEach; i++) {
-            u32 row = first + i;
-            if (row < p.total && p.ranges[row].begin < p.ranges[row].end) wins |= 1u << i;
-        }
-        u32 own = count_bits(wins), up_to = running_sum(own);
-        if (lane == kWarp - 1) sums[warp] = up_to;
-        sync_block();
-        u32 at = done + up_to - own;
-        for (u32 w = 0; w < C::kThreads / kWarp; w++) {
-            if (w < warp) at += sums[w];
-            done += sums[w];
-        }
-        for (; wins; wins &= wins - 1) p.rows[at++] = first + lowest_bit(wins);
-        sync_block();
+    for (u32 i = 0; i < kWinningSteps; i++) {
+        u32 wins = mine.wins[i];
+        if (wins >> lane & 1) p.rows[at + count_bits(wins & ((1u << lane) - 1))] = mine.first + i * kWarp + lane;
+        at += count_bits(wins);
     }
-    if (thread_index() == 0) *p.count = done;
 }
 
 struct HiddenParams {
@@ -49,35 +80,51 @@ struct HiddenParams {
     u32 dim, model, out_stride, unused;
 };
 
-// grad_H[row] = grads[row] · W, for the rows that won; 8 of them and kThreads columns a block.
+// grad_H[row] = grads[row] · W, for the rows that won; kRows of them and kWide · kThreads columns a block.
 template <class C>
 MS_FN void head_hidden(const HiddenParams& p) {
-    constexpr u32 kRows = 8, kChunk = 128;
+    constexpr u32 kRows = C::kRows, kChunk = 128, kWide = C::kWide;
+    // [kChunk][kRows]: what a product of a column needs lies together.
     float* grads = reinterpret_cast<float*>(shared_memory());
     u32 count = *p.count, first = block_index() * kRows;
     if (first >= count) return;
-    u32 column = block_index_y() * C::kThreads + thread_index();
-    float acc[kRows] = {};
+    u32 column = (block_index_y() * C::kThreads + thread_index()) * kWide;
+    float acc[kRows][kWide] = {};
     for (u32 k = 0; k < p.dim; k += kChunk) {
         sync_block();
         for (u32 i = thread_index(); i < kRows * kChunk; i += C::kThreads) {
-            u32 r = i / kChunk, at = k + i % kChunk;
-            bool there = first + r < count && at < p.dim;
-            grads[i] = there ? p.grads[u64(p.rows[first + r]) * p.dim + at] : 0.0f;
+            u32 r = i / kChunk, c = i % kChunk;
+            bool there = first + r < count && k + c < p.dim;
+            grads[c * kRows + r] = there ? p.grads[u64(p.rows[first + r]) * p.dim + k + c] : 0.0f;
         }
         sync_block();
         if (column >= p.model) continue;
-        for (u32 c = 0; c < min_u32(kChunk, p.dim - k); c++) {
-            float w = p.weights[u64(k + c) * p.model + column];
+        u32 products = min_u32(kChunk, p.dim - k);
+#pragma unroll 4
+        for (u32 c = 0; c < products; c++) {
+            const float* from = p.weights + u64(k + c) * p.model + column;
+            float w[kWide];
+            if constexpr (kWide == 4) load_four<kF32>(reinterpret_cast<const u8*>(from), w);
+            else w[0] = *from;
 #pragma unroll
-            for (u32 r = 0; r < kRows; r++) acc[r] = fused(grads[r * kChunk + c], w, acc[r]);
+            for (u32 r = 0; r < kRows; r += 4) {
+                float g[4];
+                load_four<kF32>(reinterpret_cast<const u8*>(grads + c * kRows + r), g);
+#pragma unroll
+                for (u32 i = 0; i < 4; i++)
+#pragma unroll
+                    for (u32 e = 0; e < kWide; e++) acc[r + i][e] = fused(g[i], w[e], acc[r + i][e]);
+            }
         }
     }
     if (column >= p.model) return;
 #pragma unroll
-    for (u32 r = 0; r < kRows; r++)
-        if (first + r < count)
-            store_element<C::kOut>(p.out + u64(p.rows[first + r]) * p.out_stride + column * size_of(C::kOut), acc[r]);
+    for (u32 r = 0; r < kRows; r++) {
+        if (first + r >= count) continue;
+        u8* to = p.out + u64(p.rows[first + r]) * p.out_stride + column * size_of(C::kOut);
+        if constexpr (kWide == 4) store_four<C::kOut>(to, acc[r]);
+        else store_element<C::kOut>(to, acc[r][0]);
+    }
 }
 
 struct WeightParams {
@@ -90,16 +137,16 @@ struct WeightParams {
 };
 
 // Σ over a segment of the rows that won of grads[row, c] · H[row, m]; the last column has a hidden state of 1, which is the
-// gradient of the bias. 16 values of c, kThreads of m and one segment a block.
+// gradient of the bias. 16 values of c, 2 · kThreads of m and one segment a block.
 template <class C>
 MS_FN void head_weights(const WeightParams& p) {
-    constexpr u32 kOut = 16, kRows = 32;
+    constexpr u32 kOut = 16, kRows = 32, kWide = 2;
     float* grads = reinterpret_cast<float*>(shared_memory());
-    u32 columns = (p.model + C::kThreads) / C::kThreads;
-    u32 m = block_index() % columns * C::kThreads + thread_index(), first = block_index() / columns * kOut;
+    u32 columns = p.model / (kWide * C::kThreads) + 1;
+    u32 m = (block_index() % columns * C::kThreads + thread_index()) * kWide, first = block_index() / columns * kOut;
     u32 count = *p.count, segment = (count + p.segments - 1) / p.segments;
     u32 begin = min_u32(count, block_index_y() * segment), end = min_u32(count, begin + segment);
-    float acc[kOut] = {};
+    float acc[kOut][kWide] = {};
     for (u32 base = begin; base < end; base += kRows) {
         sync_block();
         for (u32 i = thread_index(); i < kRows * kOut; i += C::kThreads) {
@@ -108,18 +155,31 @@ MS_FN void head_weights(const WeightParams& p) {
         }
         sync_block();
         if (m > p.model) continue;
-        for (u32 r = base; r < min_u32(end, base + kRows); r++) {
-            const u8* from = p.hidden + u64(p.rows[r]) * p.stride + m * size_of(C::kStored);
-            float x = m < p.model ? load_element<C::kStored>(from) : 1.0f;
+#pragma unroll 8
+        for (u32 r = 0; r < kRows; r++) {
+            // Rows behind the last one have gradients of 0, and meet the first one's hidden state.
+            const u8* from = p.hidden + u64(p.rows[base + r < end ? base + r : begin]) * p.stride + m * size_of(C::kStored);
+            float x[kWide];
 #pragma unroll
-            for (u32 c = 0; c < kOut; c++) acc[c] = fused(grads[(r - base) * kOut + c], x, acc[c]);
+            for (u32 e = 0; e < kWide; e++)
+                x[e] = m + e < p.model ? load_element<C::kStored>(from + e * size_of(C::kStored)) : m + e == p.model ? 1.0f : 0.0f;
+#pragma unroll
+            for (u32 c = 0; c < kOut; c += 4) {
+                float g[4];
+                load_four<kF32>(reinterpret_cast<const u8*>(grads + r * kOut + c), g);
+#pragma unroll
+                for (u32 i = 0; i < 4; i++)
+#pragma unroll
+                    for (u32 e = 0; e < kWide; e++) acc[c + i][e] = fused(g[i], x[e], acc[c + i][e]);
+            }
         }
     }
-    if (m > p.model) return;
 #pragma unroll
     for (u32 c = 0; c < kOut; c++)
-        if (first + c < p.dim)
-            p.partials[(u64(block_index_y()) * p.dim + first + c) * (p.model + 1) + m] = acc[c];
+#pragma unroll
+        for (u32 e = 0; e < kWide; e++)
+            if (first + c < p.dim && m + e <= p.model)
+                p.partials[(u64(block_index_y()) * p.dim + first + c) * (p.model + 1) + m + e] = acc[c][e];
 }
 
 struct AddParams {

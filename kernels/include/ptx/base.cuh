@@ -78,9 +78,7 @@ MS_FN u32 add_to(u32* to, u32 x) { return atomicAdd(to, x); }
 // Whoever sees the sum sees what this thread, and those it has met at a barrier, wrote before; and the other way round.
 MS_FN u32 add_after_all(u32* to, u32 x) {
     u32 before;
-    __threadfence();
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(x) : "memory");
-    __threadfence();
     return before;
 }
 MS_FN u32 or_global(u32* to, u32 x) { return atomicOr(to, x); }
