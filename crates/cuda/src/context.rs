@@ -16,11 +16,13 @@ pub(crate) const WORKSPACE: usize = 64 << 20;
 const TABLE: usize = 64 << 10;
 const TABLES: usize = 4 << 20;
 
+type Tables = (HashMap<Vec<u8>, Arc<Buffer>>, usize);
+
 pub(crate) struct Context {
     pub(crate) pool: Arc<Pool>,
     functions: Mutex<HashMap<Unit, Function>>,
     /// Small tables on the device by what they hold, and their bytes.
-    tables: Mutex<(HashMap<Vec<u8>, Arc<Buffer>>, usize)>,
+    tables: Mutex<Tables>,
     counters: Mutex<Option<Arc<Buffer>>>,
     /// Held by whoever records: one at a time.
     recorder: Mutex<()>,

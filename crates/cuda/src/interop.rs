@@ -135,7 +135,7 @@ impl CudaBackend {
             if address == 0 {
                 return Err(Error::value("address", "device memory", "null"));
             }
-            if address % dtype.size() as u64 != 0 {
+            if !address.is_multiple_of(dtype.size() as u64) {
                 let expected = format!("a multiple of {} for {dtype}", dtype.size());
                 return Err(Error::value("address", expected, format!("{address:#x}")));
             }
@@ -278,7 +278,7 @@ impl Taken<'_> {
         let width = if permuted { self.dim.next_multiple_of(16) } else { self.dim } * kind.size() as usize;
         let stride = stride(width);
         let as_they_are = self.kind == kind && !permuted && self.packing.is_dense();
-        if as_they_are && width == stride && self.address % 16 == 0 && count > 0 {
+        if as_they_are && width == stride && self.address.is_multiple_of(16) && count > 0 {
             // SAFETY: the tensor was checked to be there when it was made, and holds every slot.
             return Ok((unsafe { context.pool.borrowed(self.address, count as usize * stride) }, stride));
         }
