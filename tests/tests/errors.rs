@@ -239,6 +239,12 @@ fn non_finite_input_is_named() {
                 "{error}"
             );
         }
+        // Documents on a device were checked when they were uploaded, or nobody knows.
+        let unchecked = e.corpus(bad(), CorpusOptions::default()).unwrap();
+        let error = e.maxsim(q(), unchecked.documents(), strict).unwrap_err();
+        assert_eq!((error.code().as_str(), error.argument()), ("ERR_VALUE", Some("validate_finite")));
+        let checked = e.corpus(q(), corpus).unwrap();
+        assert!(e.maxsim(q(), checked.documents(), strict).is_ok());
         // Unasked, it is computed with; masked or behind a length, it does not exist.
         assert!(e.maxsim(q(), bad(), Options::default()).is_ok());
         let mask = [1u8, 1, 1, 1, 0, 0];

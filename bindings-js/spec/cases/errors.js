@@ -219,6 +219,11 @@ export const errors = [
       const error = await rejects(api, engine.maxsim(Q, { ...D, data }, { validateFinite: true }), "ERR_NON_FINITE", "d");
       equal([error.details.position, error.details.got], [17, "inf"], "details");
       await rejects(api, engine.corpus({ ...D, data, validateFinite: true }), "ERR_NON_FINITE", "documents");
+      // Where the documents are on a device, they were checked when they were uploaded, or nobody knows.
+      const [unknown, checked] = [await engine.corpus({ ...D, data }), await engine.corpus({ ...D, validateFinite: true })];
+      await rejects(api, engine.maxsim(Q, unknown, { validateFinite: true }), "ERR_VALUE", "validateFinite");
+      equal((await engine.maxsim(Q, checked, { validateFinite: true })).shape, [2, 5], "shape");
+      await rejects(api, engine.maxsim({ ...Q, data: data.slice(0, 24) }, checked, { validateFinite: true }), "ERR_NON_FINITE", "q");
     },
   },
   {

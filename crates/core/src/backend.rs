@@ -182,6 +182,8 @@ pub struct ResidentMeta {
     pub bytes: u64,
     /// Whether vectors were normalised before they were stored; `normalize` then leaves them as they are.
     pub normalized: bool,
+    /// Whether they were checked to hold no NaN or infinity; on a device nobody looks any more.
+    pub finite: bool,
 }
 
 /// Documents that a backend holds. Dropping the last clone frees them.
@@ -211,6 +213,7 @@ impl ResidentMeta {
             token_bytes: documents.token_bytes(),
             bytes: 0,
             normalized,
+            finite: false,
         }
     }
 }
@@ -219,6 +222,12 @@ impl Resident {
     /// Wraps a backend's own representation.
     pub fn new<T: Any + MaybeSendSync>(meta: ResidentMeta, handle: T) -> Self {
         Self { meta, handle: Arc::new(handle) }
+    }
+
+    /// The same, of which it is known whether they hold no NaN or infinity.
+    pub(crate) fn checked(mut self, finite: bool) -> Self {
+        self.meta.finite = finite;
+        self
     }
 
     /// Facts about the documents.

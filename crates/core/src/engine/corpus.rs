@@ -80,7 +80,9 @@ impl Engine {
                 documents.dtype().name(),
             ));
         }
-        if options.validate_finite || (storage.is_quantized() && !documents.dtype().is_quantized()) {
+        let checked =
+            options.validate_finite || (storage.is_quantized() && !documents.dtype().is_quantized());
+        if checked {
             documents.check_finite("documents")?;
         }
         self.cancel.check()?;
@@ -96,7 +98,7 @@ impl Engine {
         } else {
             backend.upload(&Documents::Tokens(documents), false)?
         };
-        Ok(Corpus { engine: self.clone(), resident, normalize: options.normalize })
+        Ok(Corpus { engine: self.clone(), resident: resident.checked(checked), normalize: options.normalize })
     }
 
     /// Documents in PLAID's form, as they are; `search` and `score` normalise them and the queries.
@@ -105,8 +107,10 @@ impl Engine {
     /// The backend's.
     pub fn residual_corpus(&self, documents: Residual<'_>) -> Result<Corpus> {
         self.cancel.check()?;
+        // Their floats are few: the codec, and a norm per token.
+        let finite = documents.check_finite().is_ok();
         let resident = self.inner.backends[0].upload(&Documents::Residual(documents), false)?;
-        Ok(Corpus { engine: self.clone(), resident, normalize: true })
+        Ok(Corpus { engine: self.clone(), resident: resident.checked(finite), normalize: true })
     }
 
     fn converted(&self, documents: &Tokens<'_>, normalized: bool, storage: DType) -> Result<TokensBuf> {

@@ -51,7 +51,8 @@ pub struct Options {
     pub argmax: bool,
     /// How exact the products are.
     pub precision: Precision,
-    /// Reject inputs that hold NaN or infinity with `ERR_NON_FINITE`.
+    /// Reject inputs that hold NaN or infinity with `ERR_NON_FINITE`; a corpus has to have been uploaded with it
+    /// (`ERR_VALUE`).
     pub validate_finite: bool,
 }
 
@@ -188,6 +189,13 @@ impl<'a> Forward<'a> {
             match &self.d {
                 Documents::Tokens(d) => d.check_finite("D")?,
                 Documents::Residual(d) => d.check_finite()?,
+                Documents::Resident(d) if !d.meta().finite => {
+                    return Err(Error::value(
+                        "validate_finite",
+                        "a corpus that was uploaded with it, or false",
+                        "one that nobody checked",
+                    ));
+                }
                 Documents::Resident(_) => {}
             }
         }
