@@ -18,6 +18,7 @@ use crate::encoder::EncoderRecord;
 use crate::ids::{DocumentId, IdKind};
 use crate::index::Index;
 use crate::metadata::Row;
+use crate::store::checksum::crc32c;
 use crate::store::manifest::{BUILDING, BuildState, CURRENT, Manifest};
 use crate::store::{Guard, Storage, Verify, wire};
 use crate::times::{BuildTimes, timed};
@@ -90,7 +91,7 @@ impl BuildOptions {
         if let Some(encoder) = &self.encoder {
             encoder.write(&mut record);
         }
-        crc32c::crc32c(&record.finish())
+        crc32c(&record.finish())
     }
 
     /// Tokens that training can use.

@@ -1,10 +1,10 @@
 //! Work of the host on all cores: rayon's global pool natively, the calling thread in WebAssembly. What comes out does not depend on
 //! the number of threads: every item is worked on alone.
 
-use maxsim_core::Result;
+use maxsim_core::{MaybeSendSync, Result};
 
 /// Calls `work` for every item; items are owned, so each may be a piece of the output. The first error stops the rest.
-pub(crate) fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) -> Result<()> + Sync + Send) -> Result<()> {
+pub(crate) fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) -> Result<()> + MaybeSendSync) -> Result<()> {
     #[cfg(not(target_arch = "wasm32"))]
     {
         use rayon::prelude::*;
@@ -17,7 +17,7 @@ pub(crate) fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) -> Result<()> + 
 /// A result per item, in order.
 pub(crate) fn map<T: Send, R: Send>(
     items: Vec<T>,
-    work: impl Fn(T) -> Result<R> + Sync + Send,
+    work: impl Fn(T) -> Result<R> + MaybeSendSync,
 ) -> Result<Vec<R>> {
     #[cfg(not(target_arch = "wasm32"))]
     {

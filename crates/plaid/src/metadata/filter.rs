@@ -351,10 +351,27 @@ fn tokenize(expression: &str) -> Result<Vec<(usize, Token)>> {
 fn number(text: &str) -> Option<Value> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         // Beyond 64 bits it is compared as the float nearest to it.
-        return text.parse().map(Value::Int).or_else(|_| text.parse().map(Value::Float)).ok();
+        return text.parse().map(Value::Int).ok().or_else(|| float(text).map(Value::Float));
     }
-    // Rust's own parser takes words as well ("inf"), which do not begin with a digit.
-    text.parse::<f64>().ok().filter(|x| x.is_finite()).map(Value::Float)
+    float(text).map(Value::Float)
+}
+
+/// The finite number nearest to a decimal one.
+fn float(text: &str) -> Option<f64> {
+    // The parsers take words as well ("inf", "0x10").
+    let decimal = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    parsed(text).filter(|x| decimal && x.is_finite())
+}
+
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+fn parsed(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+/// By JavaScript's `Number`: the tables of Rust's parser are ten kilobytes that do not compress.
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+fn parsed(text: &str) -> Option<f64> {
+    Some(wasm_bindgen::JsValue::from_str(text).unchecked_into_f64())
 }
 
 /// Text in quotes at the start of `rest`, and how long it is there. Doubled quotes stand for one.

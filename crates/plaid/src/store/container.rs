@@ -23,6 +23,7 @@ use bytemuck::Pod;
 use maxsim_core::plaid::Buffer;
 use maxsim_core::{Error, Result};
 
+use super::checksum::{crc32c, crc32c_append};
 use super::corrupt;
 use super::source::Source;
 use super::storage::{Aligned, Bytes};
@@ -66,7 +67,7 @@ pub(crate) fn write(
         table.u32(first as u32);
         table.size(offset);
         table.size(bytes.len());
-        bytes.chunks(BLOCK).for_each(|block| checksums.u32(crc32c::crc32c(block)));
+        bytes.chunks(BLOCK).for_each(|block| checksums.u32(crc32c(block)));
         first += bytes.len().div_ceil(BLOCK);
         offset = (offset + bytes.len()).next_multiple_of(ALIGNMENT);
     }
@@ -83,7 +84,7 @@ pub(crate) fn write(
     header.bytes(&checksums.finish());
     header.align(ALIGNMENT);
     let mut header = header.finish();
-    let checksum = crc32c::crc32c(&header);
+    let checksum = crc32c(&header);
     header[CHECKSUM_AT].copy_from_slice(&checksum.to_le_bytes());
     sink.write_all(&header)?;
     for (_, bytes) in sections {
@@ -154,7 +155,7 @@ impl Header {
         let mut zeroed = bytes[..FIXED].to_vec();
         let stored = wire::Reader::new(&zeroed[CHECKSUM_AT], what).u32()?;
         zeroed[CHECKSUM_AT].fill(0);
-        if !matches(crc32c::crc32c_append(crc32c::crc32c(&zeroed), &bytes[FIXED..]), stored) {
+        if !matches(crc32c_append(crc32c(&zeroed), &bytes[FIXED..]), stored) {
             return Err(corrupt(what, "the header's checksum does not match"));
         }
         // The checksum holds: what follows only finds files that were made to deceive.
@@ -209,11 +210,7 @@ impl Header {
     /// Compares blocks of a section, from block `first` on, with their checksums.
     fn check(&self, section: &Section, first: usize, blocks: &[u8]) -> Result<()> {
         let checksums = &self.checksums[section.first_checksum + first..];
-        match blocks
-            .chunks(BLOCK)
-            .zip(checksums)
-            .position(|(block, &sum)| !matches(crc32c::crc32c(block), sum))
-        {
+        match blocks.chunks(BLOCK).zip(checksums).position(|(block, &sum)| !matches(crc32c(block), sum)) {
             None => Ok(()),
             Some(at) => {
                 let start = section.offset + ((first + at) * BLOCK) as u64;
@@ -530,7 +527,7 @@ mod tests {
             bytes[at..at + value.len()].copy_from_slice(value);
             bytes[CHECKSUM_AT].fill(0);
             let header_length = (bytes[24] as usize).clamp(64, bytes.len());
-            let checksum = crc32c::crc32c(&bytes[..header_length]);
+            let checksum = crc32c(&bytes[..header_length]);
             bytes[CHECKSUM_AT].copy_from_slice(&checksum.to_le_bytes());
             verified(&bytes)
         };

@@ -3,6 +3,7 @@
 //!
 //! `docs/index-format.md` describes every byte.
 
+pub(crate) mod checksum;
 pub(crate) mod container;
 mod deferred;
 #[cfg(not(target_arch = "wasm32"))]
