@@ -8,13 +8,20 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=wgsl");
-    // No browser has cooperative matrices.
-    let browser = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
+    let with = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    let wanted = |stem: &str| match stem {
+        // No browser has cooperative matrices.
+        "forward_coop" => env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch != "wasm32"),
+        "gather" | "jacobian" => with("GRADIENTS"),
+        "matmul" => with("GRADIENTS") || with("PLAID"),
+        "mask" => with("PLAID"),
+        _ => !stem.starts_with("plaid_") || with("PLAID"),
+    };
     let mut out = String::from("static FILES: &[(&str, &str)] = &[\n");
     for (directory, prefix) in [("wgsl", ""), ("wgsl/lib", "lib/")] {
         for path in files(Path::new(directory)) {
             let stem = path.file_stem().expect("a file").to_string_lossy().into_owned();
-            if browser && stem == "forward_coop" {
+            if !wanted(&stem) {
                 continue;
             }
             let text =

@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maxsim_core::{
-    Backend, BackendInfo, BackendKind, Cancel, Codec, DType, Documents, IndexMeta, Op, Plan, Resident,
-    ResidentIndex, ResidentMeta, Result, Submission, plaid::Segment,
+    Backend, BackendInfo, BackendKind, Cancel, DType, Documents, Op, Plan, Resident, ResidentMeta, Result,
+    Submission,
 };
+#[cfg(feature = "plaid")]
+use maxsim_core::{Codec, IndexMeta, ResidentIndex, plaid::Segment};
 
 use crate::approx::approx_score;
+#[cfg(feature = "gradients")]
 use crate::backward::backward;
 use crate::device::{Gpu, WgpuOptions};
 use crate::forward::forward;
+#[cfg(feature = "gradients")]
 use crate::head::{from_hidden, from_hidden_backward};
+#[cfg(feature = "plaid")]
 use crate::plaid::{Index, plaid_search};
 use crate::plan;
 use crate::retrieve::retrieve;
@@ -62,9 +67,13 @@ impl WgpuBackend {
         match op {
             Op::Forward(op) => forward(&self.gpu, op, cancel),
             Op::Retrieve(op) => retrieve(&self.gpu, op, cancel),
+            #[cfg(feature = "gradients")]
             Op::Backward(op) => backward(&self.gpu, op, cancel),
+            #[cfg(feature = "gradients")]
             Op::FromHidden(op) => from_hidden(&self.gpu, op, cancel),
+            #[cfg(feature = "gradients")]
             Op::FromHiddenBackward(op) => from_hidden_backward(&self.gpu, op, cancel),
+            #[cfg(feature = "plaid")]
             Op::PlaidSearch(op) => plaid_search(&self.gpu, op, cancel),
             Op::ApproxScore(op) => approx_score(&self.gpu, op, cancel),
             other => Err(plan::unsupported(other)),
@@ -114,6 +123,7 @@ impl Backend for WgpuBackend {
         Ok(Resident::new(meta, held))
     }
 
+    #[cfg(feature = "plaid")]
     fn upload_index(&self, codec: &Codec<'_>, segments: &[&Segment]) -> Result<ResidentIndex> {
         self.gpu.faults.check_lost()?;
         let index = Index::upload(&self.gpu, codec, segments, true)?;

@@ -14,19 +14,28 @@
     target_arch = "wasm32",
     allow(clippy::arc_with_non_send_sync, reason = "wgpu's types are both where threads exist")
 )]
+#![cfg_attr(
+    not(all(feature = "gradients", feature = "plaid")),
+    allow(dead_code, reason = "what operators share is there for those that are left out, too")
+)]
 
 mod approx;
 mod backend;
+#[cfg(feature = "gradients")]
 mod backward;
 mod device;
 mod fault;
 mod forward;
+#[cfg(feature = "gradients")]
 mod gradient;
+#[cfg(feature = "gradients")]
 mod head;
+#[cfg(any(feature = "gradients", feature = "plaid"))]
 mod matmul;
 mod memory;
 mod passes;
 mod pipeline;
+#[cfg(feature = "plaid")]
 mod plaid;
 mod plan;
 mod residual;

@@ -9,6 +9,7 @@ use maxsim_shaders::kernels;
 
 use crate::device::Gpu;
 use crate::memory::Buffer;
+#[cfg(feature = "plaid")]
 use crate::plaid::Index;
 use crate::plan::ForwardPlan;
 use crate::rows::{Compact, Held, Queries, Shard, query_row_bytes};
@@ -84,6 +85,7 @@ struct ItemsParams {
 pub(crate) enum Opened {
     Held(Resident),
     Own(Held),
+    #[cfg(feature = "plaid")]
     Index(Arc<Index>),
 }
 
@@ -110,6 +112,7 @@ impl Opened {
         match self {
             Self::Held(resident) => resident.handle().expect("checked when it was opened"),
             Self::Own(held) => held,
+            #[cfg(feature = "plaid")]
             Self::Index(index) => &index.held,
         }
     }

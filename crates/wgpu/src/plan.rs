@@ -181,6 +181,7 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
                 all.extend([variant(plan.element, plan.block, true), kernels::forward_sum(true)]);
             }
         }
+        #[cfg(feature = "gradients")]
         Op::Backward(op) => {
             if op.argmax.is_none() {
                 scoring(&mut all, &op.forward, true, caps)?;
@@ -199,7 +200,9 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
                 }
             }
         }
+        #[cfg(feature = "gradients")]
         Op::FromHidden(op) => head(&mut all, op, op.options.argmax, caps)?,
+        #[cfg(feature = "gradients")]
         Op::FromHiddenBackward(op) => {
             head(&mut all, &op.forward, true, caps)?;
             let operands = [stored(op.forward.q.dtype()), stored(op.forward.h.dtype()), Element::F32];
@@ -207,6 +210,7 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
             all.extend([kernels::jacobian(Element::F32), kernels::matmul(true)]);
         }
         Op::ApproxScore(op) => all.push(kernels::approx(stored(op.table().dtype()))),
+        #[cfg(feature = "plaid")]
         Op::PlaidSearch(op) if !op.options.candidates_only => {
             use kernels::{MASK, PLAID_APPROX, PLAID_ELIGIBLE, PLAID_ITEMS, PLAID_PROBED, PLAID_RANK};
             let q = op.q.clone().flattened();
