@@ -10,7 +10,7 @@
  *
  * @module
  */
-import type { MaxSimError } from "./error.js";
+import type { ErrorCode, MaxSimError } from "./error.js";
 
 export { MaxSimError } from "./error.js";
 export type { ErrorCode, ErrorDetails } from "./error.js";
@@ -104,6 +104,17 @@ export interface EngineInfo {
   readonly threads: number;
   /** Version of maxsim. */
   readonly version: string;
+  /** In browsers, if `backend` was left open: what would have been taken before this, and why it was not. */
+  readonly passedOver?: readonly PassedOver[];
+}
+
+/** A backend that `backend: "auto"` did not take. */
+export interface PassedOver {
+  readonly backend: BackendKind;
+  /** `ERR_UNSUPPORTED` where there is no GPU, or only one that is a program on the CPU. */
+  readonly code: ErrorCode;
+  /** For people. */
+  readonly reason: string;
 }
 
 /**
@@ -268,7 +279,10 @@ export interface ScoreOptions extends CallOptions {
   argmax?: boolean;
   /** Default `"default"`. */
   precision?: Precision;
-  /** Reject NaN and infinity in tokens that count with `ERR_NON_FINITE`. Default false. */
+  /**
+   * Reject NaN and infinity in tokens that count with `ERR_NON_FINITE`. A corpus has to have been made with it (else `ERR_VALUE`),
+   * or be quantised. Default false.
+   */
   validateFinite?: boolean;
 }
 

@@ -1,9 +1,10 @@
 //! Operators: values that can be run or explained.
 
+#[cfg(feature = "gradients")]
+use maxsim_core::{Argmax, Backward, FromHidden, FromHiddenBackward, HeadGradients};
 use maxsim_core::{
-    Argmax, Argument, Axes, Backward, Corpus, Documents, Engine, Error, Forward, FromHidden,
-    FromHiddenBackward, HeadGradients, Integers, Op, Options, Plan, Result, Retrieve, RetrieveOptions,
-    Submission,
+    Argument, Axes, Corpus, Documents, Engine, Error, Forward, Integers, Op, Options, Plan, Result, Retrieve,
+    RetrieveOptions, Submission,
 };
 
 use crate::array::Held;
@@ -82,6 +83,7 @@ pub struct Operation {
     corpus: Option<Corpus>,
 }
 
+#[cfg(feature = "gradients")]
 impl RawBackward {
     /// Whether the gradient of `operand` is wanted; without a list, all that exist are.
     fn wants(&self, operand: &str) -> Option<bool> {
@@ -176,6 +178,22 @@ impl Operation {
             check_scores(&op)?;
             return then(&op);
         };
+        self.gradients_of(op, given, then)
+    }
+
+    #[cfg(not(feature = "gradients"))]
+    fn gradients_of<T>(&self, _: Op<'_>, _: &RawBackward, _: impl FnOnce(&Op<'_>) -> Result<T>) -> Result<T> {
+        Err(unsupported())
+    }
+
+    /// Calls `then` with the gradients that are wanted of `op`.
+    #[cfg(feature = "gradients")]
+    fn gradients_of<T>(
+        &self,
+        op: Op<'_>,
+        given: &RawBackward,
+        then: impl FnOnce(&Op<'_>) -> Result<T>,
+    ) -> Result<T> {
         let (grad, argmax) = (given.grad_scores.as_ref(), &mut None);
         match op {
             Op::Forward(forward) => {
@@ -214,11 +232,20 @@ impl Operation {
     }
 
     fn op(&self) -> Result<Op<'_>> {
+        #[cfg_attr(
+            not(feature = "gradients"),
+            allow(unused_variables, reason = "operands of what is refused")
+        )]
         let RawOp { q, h, w, b, table, codes, options, .. } = &self.raw;
         if let (Some(table), Some(codes)) = (table, codes) {
             return codes.approx(table.tensor()?).map(Op::ApproxScore);
         }
         let q = q.as_ref().ok_or_else(|| missing("q"))?;
+        #[cfg(not(feature = "gradients"))]
+        if h.is_some() {
+            return Err(unsupported());
+        }
+        #[cfg(feature = "gradients")]
         if let (Some(h), Some(w)) = (h, w) {
             let b = b.as_ref().map(RawTensor::tensor).transpose()?;
             let mut op = FromHidden::new(q.tokens()?, h.tokens()?, w.tensor()?, b);
@@ -274,6 +301,12 @@ impl Operation {
             other => return Err(Error::value("op", "an operator", format!("{other:?}"))),
         })
     }
+}
+
+/// What modules without gradients say of them, and of the fused head.
+#[cfg(not(feature = "gradients"))]
+fn unsupported() -> Error {
+    Error::Unsupported { what: "this operator".into(), hint: "it is in another module".into() }
 }
 
 /// Indices of pairs; `argument` names them if they are missing.

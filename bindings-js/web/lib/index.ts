@@ -18,7 +18,8 @@ const host: over.Host = {
 };
 
 /**
- * Sets a backend up, on a worker of its own unless `worker` is false: WebGPU where the browser has it, else the CPU.
+ * Sets a backend up, on a worker of its own unless `worker` is false: WebGPU where the browser has a GPU for it, else the CPU;
+ * `info.passedOver` says why.
  *
  * @throws {MaxSimError} `ERR_UNSUPPORTED` for a backend or SIMD level that this browser lacks, or where workers may not be
  * started; `ERR_IO` if the package's files cannot be loaded; `ERR_VALUE` for an unknown option or value.

@@ -109,13 +109,14 @@ export interface EncoderModule extends Module {
   createEncoder(model: Uint8Array): WasmEncoder;
 }
 
+/** The module for searches on GPUs has none of what may be missing. */
 export interface WasmEngine {
   info(): NativeEngine["info"];
   run(op: RawOp, corpus?: number, poll?: Poll): Now<RawScores>;
-  backward(op: RawOp, poll?: Poll): Now<RawGradients>;
+  backward?(op: RawOp, poll?: Poll): Now<RawGradients>;
   explain(op: RawOp, corpus?: number): RawPlan;
-  packPadded(q: RawTokens, d: RawTokens): RawPacked;
-  quantizeResidual(x: RawTensor, codec: RawCodec, cutoffs: Float32Array, poll?: Poll): Now<RawResidualCodes>;
+  packPadded?(q: RawTokens, d: RawTokens): RawPacked;
+  quantizeResidual?(x: RawTensor, codec: RawCodec, cutoffs: Float32Array, poll?: Poll): Now<RawResidualCodes>;
   corpus(documents: RawTokens, options: RawCorpusOptions, poll?: Poll): CorpusFacts;
   residualCorpus(documents: RawResidual, poll?: Poll): CorpusFacts;
   dropCorpus(number: number): void;

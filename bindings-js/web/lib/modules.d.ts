@@ -2,5 +2,6 @@
 declare module "#cpu";
 declare module "#encoder";
 declare module "#gpu";
+declare module "#gpu-all";
 declare module "#plaid";
 declare module "#plaid-scalar";

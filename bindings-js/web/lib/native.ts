@@ -1,5 +1,5 @@
 /** The native binding of `@maxsim/api` over threads. */
-import type { BlobLike, FileHandleLike, IndexInfo } from "@maxsim/api";
+import type { BlobLike, FileHandleLike, IndexInfo, PassedOver } from "@maxsim/api";
 import type {
   Failure, Native, NativeBuild, NativeCancel, NativeCorpus, NativeEncoder, NativeEngine, NativeIndex, RawBatch, RawBuildOptions,
   RawBuildState, RawBytes, RawCodec, RawCorpusOptions, RawCount, RawEncoded, RawEngineOptions, RawGradients, RawHits, RawIds,
@@ -10,7 +10,7 @@ import type { Changed } from "./index-service.js";
 import type { CorpusFacts } from "./module.js";
 import type { Place } from "./places.js";
 import { Cancel, elsewhere, here, type Thread } from "./thread.js";
-import { failure, type Load, type Progress, type Source } from "./service.js";
+import { failure, type Load, type Progress, type Source, unsupported } from "./service.js";
 import { webgpu } from "./webgpu.js";
 
 /** Milliseconds after which the worker of quantisers goes, which nobody disposes. */
@@ -47,6 +47,7 @@ const url = {
   simd: () => new URL("./cpu-simd.wasm", import.meta.url).href,
   scalar: () => new URL("./cpu-scalar.wasm", import.meta.url).href,
   gpu: () => new URL("./gpu.wasm", import.meta.url).href,
+  gpuAll: () => new URL("./gpu-all.wasm", import.meta.url).href,
   plaidSimd: () => new URL("./plaid-simd.wasm", import.meta.url).href,
   plaidScalar: () => new URL("./plaid-scalar.wasm", import.meta.url).href,
   encoder: () => new URL("./encoder.wasm", import.meta.url).href,
@@ -285,6 +286,52 @@ class Engine implements NativeEngine {
   }
 }
 
+/** A GPU's engine for scoring and searches, and one for all the rest, which few pages use: it is started when that comes up. */
+class GpuEngine extends Engine {
+  readonly #start: () => Promise<NativeEngine | Failure>;
+  #all: Promise<NativeEngine | Failure> | undefined;
+
+  constructor(thread: Thread, info: NativeEngine["info"], indexes: Indexes, start: () => Promise<NativeEngine | Failure>) {
+    super(thread, info, indexes);
+    this.#start = start;
+  }
+
+  override run(op: RawOp, corpus?: NativeCorpus, cancel?: NativeCancel): Promise<RawScores | Failure> {
+    return op.h === undefined ? super.run(op, corpus, cancel) : this.#ask((engine) => engine.run(op, undefined, cancel));
+  }
+
+  override explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure> {
+    const rare = op.h !== undefined || op.backward !== undefined;
+    return rare ? this.#ask((engine) => engine.explain(op)) : super.explain(op, corpus);
+  }
+
+  override backward(op: RawOp, cancel?: NativeCancel): Promise<RawGradients | Failure> {
+    return this.#ask((engine) => engine.backward(op, cancel));
+  }
+
+  override packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure> {
+    return this.#ask((engine) => engine.packPadded(q, d, cancel));
+  }
+
+  override quantizeResidual(
+    x: RawTensor, codec: RawCodec, cutoffs: Float32Array, cancel?: NativeCancel,
+  ): Promise<RawResidualCodes | Failure> {
+    return this.#ask((engine) => engine.quantizeResidual(x, codec, cutoffs, cancel));
+  }
+
+  override dispose(): void {
+    super.dispose();
+    void this.#all?.then((engine) => failed(engine) || engine.dispose());
+  }
+
+  async #ask<T extends object>(call: (engine: NativeEngine) => Promise<T | Failure>): Promise<T | Failure> {
+    const all = await (this.#all ??= this.#start());
+    if (!failed(all)) return call(all);
+    this.#all = undefined;
+    return all;
+  }
+}
+
 class Corpus implements NativeCorpus {
   readonly number: number;
   readonly count: number;
@@ -412,19 +459,31 @@ class Encoder implements NativeEncoder {
 }
 
 /** An engine on a thread of its own, or why there is none. */
-async function start(at: Thread, { worker, ...options }: RawEngineOptions, levels?: string[]): Promise<NativeEngine | Failure> {
+async function start(
+  at: Thread, { worker, ...options }: RawEngineOptions,
+  made: (info: NativeEngine["info"], indexes: Indexes) => NativeEngine,
+): Promise<NativeEngine | Failure> {
   const info = await at.call<NativeEngine["info"]>("start", [options]);
-  const indexes = new Indexes({ worker, ...options });
-  if (!failed(info)) return new Engine(at, levels === undefined ? info : { ...info, levels }, indexes);
+  if (!failed(info)) return made(info, new Indexes({ worker, ...options }));
   at.close();
   return info;
 }
 
-function startCpu(options: RawEngineOptions): Promise<NativeEngine | Failure> {
+function startGpu(options: RawEngineOptions, hardware: boolean): Promise<NativeEngine | Failure> {
+  const at = thread(GPU, { wasm: url.gpu(), hardware }, options.worker);
+  const all = (): Promise<NativeEngine | Failure> => {
+    const at = thread(GPU, { wasm: url.gpuAll(), all: true }, options.worker);
+    return start(at, options, (info, indexes) => new Engine(at, info, indexes));
+  };
+  return start(at, options, (info, indexes) => new GpuEngine(at, info, indexes, all));
+}
+
+function startCpu(options: RawEngineOptions, passedOver?: PassedOver[]): Promise<NativeEngine | Failure> {
   const simd = hasSimd();
   const scalar = !simd || options.cpuLevel === "generic";
   const levels = simd ? ["simd128", "generic"] : ["generic"];
-  return start(thread(CPU, { wasm: scalar ? url.scalar() : url.simd() }, options.worker), options, levels);
+  const at = thread(CPU, { wasm: scalar ? url.scalar() : url.simd() }, options.worker);
+  return start(at, options, (info, indexes) => new Engine(at, { ...info, levels, passedOver }, indexes));
 }
 
 let helper: Thread | undefined;
@@ -456,18 +515,18 @@ export const native: Native = {
   HOLD_BYTES: Infinity,
 
   async createEngine({ backend, ...options }) {
-    const cpu = (): Promise<NativeEngine | Failure> => startCpu(options);
-    if (backend === "cpu" || (backend === undefined && (options.cpuLevel !== undefined || webgpu() === undefined))) return cpu();
-    if (backend === "cuda") {
-      const [what, hint] = ["backend cuda", "browsers have wgpu and cpu"];
-      return failure("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint });
-    }
-    const gpu = await start(thread(GPU, { wasm: url.gpu() }, options.worker), options);
+    if (backend === "cpu" || (backend === undefined && options.cpuLevel !== undefined)) return startCpu(options);
+    if (backend === "cuda") return unsupported("backend cuda", "browsers have wgpu and cpu");
+    const hardware = backend === undefined;
+    const gpu =
+      hardware && webgpu() === undefined
+        ? unsupported("backend wgpu", "this browser has no WebGPU here")
+        : await startGpu(options, hardware);
     if (backend === "wgpu" || (failed(gpu) && gpu.code === "ERR_VALUE")) return gpu;
-    if (!failed(gpu)) return new Preferring(gpu, cpu, options.silent);
+    if (!failed(gpu)) return new Preferring(gpu, () => startCpu(options), options.silent);
     // That there is no adapter is nothing unusual.
     if (gpu.code !== "ERR_UNSUPPORTED" && !options.silent) collect([`WebGPU is not used: ${gpu.message}`]);
-    return cpu();
+    return startCpu(options, [{ backend: "wgpu", code: gpu.code, reason: gpu.message }]);
   },
 
   async createStaticEncoder(progress, cancel) {

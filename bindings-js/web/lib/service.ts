@@ -14,6 +14,10 @@ export interface Source {
   data?: string;
   /** Whether it does without SIMD, where that makes a difference to its JavaScript. */
   scalar?: boolean;
+  /** Whether the module has every operator of a GPU. */
+  all?: boolean;
+  /** Whether a GPU that is a program on the CPU is none. */
+  hardware?: boolean;
 }
 
 export type Progress = (loaded: number, total: number) => void;
@@ -38,6 +42,9 @@ export type Load = (source: Source) => Promise<Service>;
 export const failure = (code: Failure["code"], message: string, details: Failure["details"] = {}): Failure => ({
   code, message, details,
 });
+
+export const unsupported = (what: string, hint: string): Failure =>
+  failure("ERR_UNSUPPORTED", `${what} is not supported: ${hint}`, { what, hint });
 
 /** The bytes at `url`, or a failure. */
 export async function download(url: string, options?: RequestInit): Promise<Response> {
@@ -84,11 +91,11 @@ export function engineService(module: EngineModule & Partial<CpuModule>): Servic
         return { ...engine.info(), version: module.version() };
       },
       run: ({ poll }, op: RawOp, corpus?: number) => started().run(op, corpus, poll),
-      backward: ({ poll }, op: RawOp) => started().backward(op, poll),
+      backward: ({ poll }, op: RawOp) => started().backward!(op, poll),
       explain: (_, op: RawOp, corpus?: number) => started().explain(op, corpus),
-      packPadded: (_, q: RawTokens, d: RawTokens) => started().packPadded(q, d),
+      packPadded: (_, q: RawTokens, d: RawTokens) => started().packPadded!(q, d),
       quantizeResidual: ({ poll }, x: RawTensor, codec: RawCodec, cutoffs: Float32Array) =>
-        started().quantizeResidual(x, codec, cutoffs, poll),
+        started().quantizeResidual!(x, codec, cutoffs, poll),
       corpus: ({ poll }, documents: RawTokens, options: RawCorpusOptions) => started().corpus(documents, options, poll),
       residualCorpus: ({ poll }, documents: RawResidual) => started().residualCorpus(documents, poll),
       dropCorpus: (_, number: number) => started().dropCorpus(number),

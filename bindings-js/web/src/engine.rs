@@ -4,13 +4,15 @@ use std::cell::RefCell;
 
 use js_sys::{Array, Function};
 use maxsim_core::{Corpus, Engine, Error, Output, Plan, Result};
-use maxsim_js::{Operation, RawGradients, RawScores};
+#[cfg(any(feature = "cpu", feature = "gpu-all"))]
+use maxsim_js::RawGradients;
+use maxsim_js::{Operation, RawScores};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::read::{
-    RawCodec, RawCorpusOptions, RawEngineOptions, RawOp, RawResidual, RawTensor, RawTokens, cancel,
-};
+#[cfg(any(feature = "cpu", feature = "gpu-all"))]
+use crate::read::{RawCodec, RawTensor};
+use crate::read::{RawCorpusOptions, RawEngineOptions, RawOp, RawResidual, RawTokens, cancel};
 use crate::run;
 use crate::write::{self, Plain, Returned, failure};
 
@@ -47,37 +49,10 @@ impl WasmEngine {
         self.submit(op, corpus, poll, |output| RawScores::new(output).map(write::scores))
     }
 
-    /// Gradients of an operator that says so.
-    pub fn backward(&self, op: &RawOp, poll: Option<Function>) -> Returned {
-        self.submit(op, None, poll, |output| RawGradients::new(output).map(write::gradients))
-    }
-
     /// How an operator would be run.
     pub fn explain(&self, op: &RawOp, corpus: Option<usize>) -> Returned {
         let plan = self.operation(op, corpus).and_then(|op| op.explain(&self.engine));
         plan.map(written).map_err(failure)
-    }
-
-    /// Packs padded reranking input.
-    #[wasm_bindgen(js_name = packPadded)]
-    pub fn pack_padded(&self, q: &RawTokens, d: &RawTokens) -> Returned {
-        let packed = q.read().and_then(|q| maxsim_js::pack(&q, &d.read()?));
-        packed.map(write::packed).map_err(failure)
-    }
-
-    /// Codes and residuals of vectors.
-    #[wasm_bindgen(js_name = quantizeResidual)]
-    pub fn quantize_residual(
-        &self,
-        x: &RawTensor,
-        codec: &RawCodec,
-        cutoffs: Vec<f32>,
-        poll: Option<Function>,
-    ) -> Returned {
-        let engine = self.engine.with_cancel(cancel(poll));
-        let read = || Ok((x.read()?, codec.read()?));
-        let (x, codec) = read().map_err(failure)?;
-        run::encode_residual(engine, x, codec, cutoffs)
     }
 
     /// Uploads documents: the corpus' number and facts about it.
@@ -104,6 +79,38 @@ impl WasmEngine {
         if let Some(slot) = self.corpora.borrow_mut().get_mut(corpus) {
             *slot = None;
         }
+    }
+}
+
+/// What few pages use: the module for searches on GPUs does without.
+#[cfg(any(feature = "cpu", feature = "gpu-all"))]
+#[wasm_bindgen]
+impl WasmEngine {
+    /// Gradients of an operator that says so.
+    pub fn backward(&self, op: &RawOp, poll: Option<Function>) -> Returned {
+        self.submit(op, None, poll, |output| RawGradients::new(output).map(write::gradients))
+    }
+
+    /// Packs padded reranking input.
+    #[wasm_bindgen(js_name = packPadded)]
+    pub fn pack_padded(&self, q: &RawTokens, d: &RawTokens) -> Returned {
+        let packed = q.read().and_then(|q| maxsim_js::pack(&q, &d.read()?));
+        packed.map(write::packed).map_err(failure)
+    }
+
+    /// Codes and residuals of vectors.
+    #[wasm_bindgen(js_name = quantizeResidual)]
+    pub fn quantize_residual(
+        &self,
+        x: &RawTensor,
+        codec: &RawCodec,
+        cutoffs: Vec<f32>,
+        poll: Option<Function>,
+    ) -> Returned {
+        let engine = self.engine.with_cancel(cancel(poll));
+        let read = || Ok((x.read()?, codec.read()?));
+        let (x, codec) = read().map_err(failure)?;
+        run::encode_residual(engine, x, codec, cutoffs)
     }
 }
 

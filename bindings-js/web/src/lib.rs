@@ -24,7 +24,10 @@ mod engine;
 mod plaid;
 #[cfg(feature = "cpu")]
 mod quantize;
-#[cfg_attr(not(any(feature = "cpu", feature = "gpu")), allow(dead_code, reason = "it is for engines"))]
+#[cfg_attr(
+    not(any(feature = "cpu", feature = "gpu-all")),
+    allow(dead_code, reason = "some of it is for engines")
+)]
 mod read;
 #[cfg(all(feature = "cpu", not(feature = "gpu")))]
 #[path = "run_cpu.rs"]
@@ -32,7 +35,10 @@ mod run;
 #[cfg(feature = "gpu")]
 #[path = "run_gpu.rs"]
 mod run;
-#[cfg_attr(not(any(feature = "cpu", feature = "gpu")), allow(dead_code, reason = "it is for engines"))]
+#[cfg_attr(
+    not(any(feature = "cpu", feature = "gpu-all")),
+    allow(dead_code, reason = "some of it is for engines")
+)]
 mod write;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -273,13 +273,18 @@ impl RawOp {
             residual: self.residual().map(|raw| raw.read()).transpose()?,
             pair_q_idx: self.pair_q_idx().map(Held::Copied),
             pair_d_idx: self.pair_d_idx().map(Held::Copied),
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             h: tokens(self.h())?,
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             w: tensor(self.w())?,
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             b: tensor(self.b())?,
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            backward: self.backward().map(|raw| raw.read()),
             table: tensor(self.table())?,
             codes: self.codes().map(|raw| raw.read()),
-            backward: self.backward().map(|raw| raw.read()),
             options: self.options().read(),
+            ..maxsim_js::RawOp::default()
         })
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use maxsim_core::{Engine, Output, Result, Submission};
-use maxsim_js::{Arguments, RawCodec, RawTensor};
+use maxsim_js::Arguments;
+#[cfg(feature = "gpu-all")]
+use maxsim_js::{RawCodec, RawTensor};
 use maxsim_wgpu::{WgpuBackend, WgpuOptions};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -11,7 +13,9 @@ use wasm_bindgen_futures::future_to_promise;
 
 use crate::engine::WasmEngine;
 use crate::read::RawEngineOptions;
-use crate::write::{self, Returned, failure};
+#[cfg(feature = "gpu-all")]
+use crate::write;
+use crate::write::{Returned, failure};
 
 /// Sets an engine up.
 #[wasm_bindgen(js_name = createEngine)]
@@ -41,6 +45,7 @@ pub(crate) fn finish(
 }
 
 /// A Promise of codes and residuals of vectors.
+#[cfg(feature = "gpu-all")]
 pub(crate) fn encode_residual(engine: Engine, x: RawTensor, codec: RawCodec, cutoffs: Vec<f32>) -> Returned {
     let result = async move {
         let codes = maxsim_js::encode_residual_async(&engine, &x, &codec, &cutoffs).await;

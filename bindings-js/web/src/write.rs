@@ -20,9 +20,15 @@ impl Plain {
     }
 
     pub(crate) fn with(self, name: &str, value: impl Into<JsValue>) -> Self {
-        // Setting a property of an object made here does not fail.
-        let _ = Reflect::set(&self.0, &name.into(), &value.into());
+        self.set(name, &value.into());
         self
+    }
+
+    /// Once for all types: every page downloads it.
+    #[inline(never)]
+    fn set(&self, name: &str, value: &JsValue) {
+        // Setting a property of an object made here does not fail.
+        let _ = Reflect::set(&self.0, &name.into(), value);
     }
 
     pub(crate) fn with_some<T>(self, name: &str, value: Option<T>, write: impl FnOnce(T) -> JsValue) -> Self {
