@@ -49,6 +49,20 @@ function plaid() {
   );
 }
 
+/** GFLOP/s of one thread, f32: a row per place and program, a column per shape. */
+function web() {
+  const { rows } = record("web/peers.json");
+  const names = { node: "Node", chromium: "Chromium" };
+  const lines = Object.entries(names).flatMap(([where, name]) => {
+    const here = rows.filter((row) => row.where === where);
+    return [
+      [`maxsim-web 0.6.0, ${name}`, ...here.map((row) => row.peer_gflops.toFixed(1))],
+      [`**maxsim**, ${name}`, ...here.map((row) => `${row.gflops.toFixed(1)}, ${row.ratio.toFixed(1)}×`)],
+    ];
+  });
+  return table(["", ...rows.filter(({ where }) => where === "node").map(({ shape }) => shape)], lines);
+}
+
 /** Microseconds on the GPU: the larger of bytes and operations over the device's rates, the peers of the same run, ours. */
 function cuda() {
   const time = (us) => (us === undefined ? "–" : us < 100 ? us.toFixed(1) : us.toFixed(0));
@@ -68,6 +82,7 @@ function cuda() {
 const TABLES = {
   "cpu-avx512": () => cpu("cpu-spr/peers-avx512.json", "avx512-vnni"),
   "cpu-avx2": () => cpu("cpu-spr/peers-avx2.json", "avx2"),
+  "web": web,
   "plaid": plaid,
   "cuda-h200": cuda,
 };

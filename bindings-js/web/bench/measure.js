@@ -1,13 +1,13 @@
 // How fast one thread scores, in GFLOP/s: 2 · query tokens · document tokens · d floating-point operations per pair.
 
-const SHAPES = [
+export const SHAPES = [
   { name: "1×1000 32×300", nq: 1, nd: 1000, lq: 32, ld: 300, dim: 128 },
   { name: "1×1000 32×1024", nq: 1, nd: 1000, lq: 32, ld: 1024, dim: 128 },
   { name: "1×100 32×180 d=96", nq: 1, nd: 100, lq: 32, ld: 180, dim: 96 },
   { name: "32×32 32×300", nq: 32, nd: 32, lq: 32, ld: 300, dim: 128 },
 ];
 
-function vectors(elements) {
+export function vectors(elements) {
   const data = new Float32Array(elements);
   let x = 2654435761;
   for (let i = 0; i < elements; i++) {
