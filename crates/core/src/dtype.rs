@@ -259,21 +259,6 @@ impl<'a> DataRef<'a> {
         }
     }
 
-    /// All elements as f32, into a slice of as many. Panics if it is shorter or longer.
-    pub fn copy_to(&self, to: &mut [f32]) {
-        match self {
-            Self::F32(s) => to.copy_from_slice(s),
-            Self::F16(s) => s.convert_to_f32_slice(to),
-            _ => {
-                assert_eq!(self.len(), to.len());
-                dispatch!(DataRef, self, |s| to
-                    .iter_mut()
-                    .zip(*s)
-                    .for_each(|(to, &x)| *to = Element::to_f32(x)));
-            }
-        }
-    }
-
     /// An owned copy.
     pub fn to_buf(&self) -> DataBuf {
         dispatch!(DataRef, self, |s| Element::buffer(s.to_vec()))

@@ -41,4 +41,4 @@ pub use op::{
 };
 pub use sequences::{Axes, Mask, Sequences};
 pub use tensor::{Tensor, TensorRef};
-pub use tokens::{Scales, Tokens, TokensBuf, Vectors};
+pub use tokens::{Scales, Tokens, TokensBuf};

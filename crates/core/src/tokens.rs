@@ -272,19 +272,14 @@ impl<'a> Tokens<'a> {
         self.data.slice(row * self.dim..(row + 1) * self.dim).to_f32()
     }
 
-    /// The vectors of some rows, unscaled, `[rows, d]`: borrowed where the rows follow each other, else in f32.
-    pub fn vectors(&self, rows: &[usize]) -> Vectors<'a> {
-        if rows.is_sorted_by(|a, b| a + 1 == *b) {
-            let first = rows.first().copied().unwrap_or(0);
-            let end = first + rows.len();
-            return Vectors::Borrowed(self.data.slice(first * self.dim..end * self.dim));
-        }
+    /// The vectors of some rows as f32, unscaled, `[rows, d]`.
+    pub fn vectors(&self, rows: &[usize]) -> Vec<f32> {
         let mut values = Vec::with_capacity(rows.len() * self.dim);
         for run in rows.chunk_by(|a, b| a + 1 == *b) {
             let first = run[0] * self.dim;
             values.extend(self.data.slice(first..first + run.len() * self.dim).to_f32());
         }
-        Vectors::Owned(values)
+        values
     }
 
     /// Sequences `range` as a batch of their own, without copying vectors. Panics if out of range.
@@ -341,25 +336,6 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What [`Tokens::vectors`] gives.
-#[derive(Debug, Clone)]
-pub enum Vectors<'a> {
-    /// As they are stored.
-    Borrowed(DataRef<'a>),
-    /// Gathered.
-    Owned(Vec<f32>),
-}
-
-impl Vectors<'_> {
-    /// The numbers.
-    pub fn data(&self) -> DataRef<'_> {
-        match self {
-            Self::Borrowed(data) => *data,
-            Self::Owned(values) => DataRef::F32(values),
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 enum ScalesBuf {
     PerTensor(f32),
@@ -376,15 +352,6 @@ pub struct TokensBuf {
 }
 
 impl TokensBuf {
-    /// As [`Tokens::packed`], of vectors that are handed over.
-    ///
-    /// # Errors
-    /// As [`Tokens::packed`].
-    pub fn packed(data: DataBuf, dim: usize, offsets: &[u32]) -> Result<Self> {
-        let sequences = Tokens::packed(data.as_ref(), dim, offsets)?.sequences.owned();
-        Ok(Self { data, dim, sequences, scales: None })
-    }
-
     /// Borrows the batch.
     pub fn as_tokens(&self) -> Tokens<'_> {
         Tokens {

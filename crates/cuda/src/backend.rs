@@ -1,12 +1,13 @@
 //! CUDA as a [`Backend`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use maxsim_core::plaid::Segment;
 use maxsim_core::{
-    Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, DType, Documents, Forward, FromHidden, Hit,
-    IndexMeta, Op, Options, Output, Pairing, PlaidHits, PlaidIndex, PlaidSearch, Plan, Resident,
-    ResidentIndex, ResidentMeta, Result, Retrieve, Scores, Submission, Tokens, TopK,
+    Argmax, Backend, BackendInfo, BackendKind, Cancel, Codec, DType, DataBuf, Documents, Forward, FromHidden,
+    Hit, IndexMeta, Op, Options, Output, Pairing, PlaidHits, PlaidIndex, PlaidSearch, Plan, Resident,
+    ResidentIndex, ResidentMeta, Result, Retrieve, Scales, Scores, Submission, Tokens, TopK,
 };
 
 use crate::approx::approx_score;
@@ -22,6 +23,7 @@ use crate::operands::Held;
 use crate::plaid::{Course, Found, Index, plaid_search, scoring};
 use crate::plan::{plan, unsupported};
 use crate::retrieve::{is_absent, results, retrieve, score_of};
+use crate::tuning::{Entry, ShapeClass, Table};
 
 /// How to set a GPU up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +47,14 @@ pub struct Measurement {
     pub peak_bytes: u64,
     /// Launches and fills.
     pub launches: usize,
+}
+
+/// `tokens` with `scales` if they are quantised.
+fn scaled<'a>(tokens: Tokens<'a>, scales: &'a [f32]) -> Result<Tokens<'a>> {
+    match tokens.dtype().is_quantized() {
+        true => tokens.with_scales(Scales::PerToken(scales)),
+        false => Ok(tokens),
+    }
 }
 
 /// How long whole calls are measured: long ones a few times only.
@@ -126,11 +136,19 @@ impl CudaBackend {
     /// `ERR_UNSUPPORTED` naming what is missing (driver, NVRTC, a GPU, a GPU that is new enough), `ERR_VALUE` for a GPU that
     /// is not there or a bad `MAXSIM_CUDA_ARCH`.
     pub fn new(options: CudaOptions) -> Result<Self> {
+        Self::with_table(options, None)
+    }
+
+    /// The same with a tuning table of the caller's; `None`: that of `MAXSIM_CUDA_TUNING`, else the committed one of the GPU.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_table(options: CudaOptions, table: Option<Table>) -> Result<Self> {
         let path = match (options.path, std::env::var("MAXSIM_CUDA_ARCH")) {
             (None, Ok(name)) if !name.is_empty() => Some(name.parse()?),
             (path, _) => path,
         };
-        Ok(Self::on(Arc::new(Driver::new(options.device, path)?), options.budget))
+        Ok(Self::on(Arc::new(Driver::new(options.device, path, table)?), options.budget))
     }
 
     /// GPUs that the driver sees.
@@ -144,7 +162,13 @@ impl CudaBackend {
     /// Runs the kernels of `path` on the host, for tests; `folder` keeps what was compiled.
     #[cfg(feature = "emulator")]
     pub fn emulated(path: Path, folder: &std::path::Path) -> Self {
-        Self::on(crate::emulator::Emulator::new(path, folder), None)
+        Self::emulated_with(path, folder, Table::default())
+    }
+
+    /// The same with a tuning table.
+    #[cfg(feature = "emulator")]
+    pub fn emulated_with(path: Path, folder: &std::path::Path, table: Table) -> Self {
+        Self::on(crate::emulator::Emulator::new(path, folder, table), None)
     }
 
     pub(crate) fn on(device: Arc<dyn Device>, budget: Option<u64>) -> Self {
@@ -192,6 +216,58 @@ impl CudaBackend {
         let (gpu_us, launches) = self.context.time(repeats, run)?;
         let gpu_us = gpu_us.into_iter().map(f64::from).collect();
         Ok(Measurement { gpu_us, wall_us, peak_bytes, launches })
+    }
+
+    /// Measures every tile that scoring shapes of `class` can have, each on a backend that `make` sets up with a table, and returns the
+    /// times: `documents` documents of `length` tokens, resident.
+    ///
+    /// # Errors
+    /// `ERR_VALUE` for types that are none, and those of running.
+    pub fn tune(
+        make: &dyn Fn(Table) -> Result<Self>,
+        class: &ShapeClass,
+        documents: usize,
+        length: usize,
+        repeats: usize,
+    ) -> Result<Entry> {
+        let [q_dtype, d_dtype] = class.dtypes()?;
+        let dim = class.dim as usize;
+        // Queries of 32 tokens, as many as fill the class.
+        let queries = (class.rows as usize / 32).max(1);
+        let q_length = class.rows.min(32) as usize;
+        let values = |rows: usize| -> Vec<f32> {
+            // Numbers of a fixed generator; what they are does not matter for time, that they differ might.
+            let mut state = 0x9e37_79b9_u32;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            };
+            (0..rows * dim).map(|_| next()).collect()
+        };
+        let q = DataBuf::from_f32(&values(queries * q_length), q_dtype);
+        let d = DataBuf::from_f32(&values(documents * length), d_dtype);
+        let q_scales = vec![1.0; queries * q_length];
+        let d_scales = vec![1.0; documents * length];
+        let q = scaled(Tokens::padded(&q, &[queries, q_length, dim])?, &q_scales)?;
+        let d = scaled(Tokens::padded(&d, &[documents, length, dim])?, &d_scales)?;
+        let normalize = class.scaled && !d.dtype().is_quantized();
+        let options = Options { normalize, argmax: class.argmax, ..Options::default() };
+        let plain = make(Table::default())?;
+        let mut microseconds = BTreeMap::new();
+        for tile in class.candidates(plain.context.caps())? {
+            let entry = Entry { class: class.clone(), tile, microseconds: BTreeMap::new() };
+            let mut table = Table::default();
+            table.entries.push(entry);
+            let backend = make(table)?;
+            let resident = backend.upload(&Documents::Tokens(d.clone()), false)?;
+            let op = Op::Forward(Forward::maxsim(q.clone(), &resident, options));
+            let mut times = backend.measure(&op, repeats)?.gpu_us;
+            times.sort_by(f64::total_cmp);
+            microseconds.insert(tile, times[times.len() / 2]);
+        }
+        let (&tile, _) =
+            microseconds.iter().min_by(|a, b| a.1.total_cmp(b.1)).expect("there is always a tile");
+        Ok(Entry { class: class.clone(), tile, microseconds })
     }
 
     /// Starts all of `ops` and waits once, for the last.

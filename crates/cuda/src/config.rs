@@ -305,6 +305,9 @@ pub(crate) struct WarpgroupConfig {
     store: bool,
 }
 
+/// Shared memory of a multiprocessor of sm_90.
+const SHARED_PROCESSOR: u32 = 228 << 10;
+
 /// `[groups, mt]` of tiles of 64, 128 and 256 query rows.
 const GROUPS: [[u32; 2]; 3] = [[1, 1], [2, 1], [2, 2]];
 
@@ -407,7 +410,11 @@ impl WarpgroupConfig {
                 ("kShared", self.shared().into()),
             ],
             // What fits by shared memory is to fit by registers: 2 blocks of 256 threads, or 1 of 384.
-            min_blocks: if self.argmax && self.kind == Kind::I8 { 1 } else { 2 / self.groups },
+            // Integers of long rows need more registers than two blocks leave each.
+            min_blocks: match self.kind == Kind::I8 && (self.argmax || self.steps > 8) {
+                true => 1,
+                false => (SHARED_PROCESSOR / (self.shared() + (1 << 10))).clamp(1, 2 / self.groups),
+            },
             params: size_of::<WarpgroupParams>(),
         }
     }
@@ -504,10 +511,13 @@ pub(crate) enum Scorer {
 }
 
 impl Scorer {
+    /// The kernel for `problem`. A tuned tile is chosen as if rows were as few as fill it.
     pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Self {
         if let Some(config) = ResidualConfig::choose(problem) {
             return Self::Residual(config);
         }
+        let rows = caps.tuning.tile(problem).map_or(problem.rows, |tile| tile.min(problem.rows));
+        let problem = &Problem { rows, ..*problem };
         match WarpgroupConfig::choose(caps, problem) {
             Some(config) => Self::Warpgroup(config),
             None => Self::Tile(TileConfig::choose(caps, problem)),

@@ -185,7 +185,7 @@ impl Context {
 ///
 /// # Safety
 /// As [`Repeatable::repeat`].
-#[cfg(any(test, feature = "emulator"))]
+#[cfg(feature = "emulator")]
 pub(crate) unsafe fn repeat(device: &dyn Device, steps: &[Step]) -> Result<()> {
     for step in steps {
         // SAFETY: the caller's promise.

@@ -7,6 +7,7 @@ use maxsim_core::Result;
 use maxsim_kernels::Kernel;
 
 use crate::arch::Arch;
+use crate::tuning::Table;
 
 /// Facts about a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Caps {
     pub shared_processor: u32,
     /// Global memory in bytes.
     pub memory: u64,
+    /// What was measured on it.
+    pub tuning: Arc<Table>,
 }
 
 /// A kernel in one configuration.

@@ -13,6 +13,7 @@ use crate::device::{
     Caps, Device, Function, Launch, Mark, Pending, Reading, Repeatable, Step, TensorMap, Unit,
 };
 use crate::jit::{Compiler, cache_folder};
+use crate::tuning::Table;
 
 /// A GPU's primary context and one stream of it.
 pub(crate) struct Driver {
@@ -120,8 +121,8 @@ pub(crate) fn count() -> Result<usize> {
 }
 
 impl Driver {
-    /// Sets up GPU `ordinal` with the best kernels for it, or those of `path`.
-    pub(crate) fn new(ordinal: usize, path: Option<Path>) -> Result<Self> {
+    /// Sets up GPU `ordinal` with the best kernels for it, or those of `path`, and its own table or `tuning`.
+    pub(crate) fn new(ordinal: usize, path: Option<Path>, tuning: Option<Table>) -> Result<Self> {
         let count = count()?;
         if ordinal >= count {
             return Err(Error::value("device", format!("below {count} GPUs"), ordinal.to_string()));
@@ -143,7 +144,13 @@ impl Driver {
                 as u32,
             // SAFETY: as above.
             memory: unsafe { cu::device::total_mem(device) }.map_err(wrong)? as u64,
+            tuning: Arc::default(),
         };
+        let tuning = match tuning {
+            Some(table) => table,
+            None => Table::for_device(&caps.name)?,
+        };
+        let caps = Caps { tuning: Arc::new(tuning), ..caps };
         // SAFETY: as above; what is made is destroyed with the queue.
         let queue = unsafe {
             let context = cu::primary_ctx::retain(device).map_err(wrong)?;

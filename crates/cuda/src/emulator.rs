@@ -16,6 +16,7 @@ use crate::context::repeat;
 use crate::device::{
     Caps, Device, Function, Launch, Mark, Pending, Reading, Repeatable, Step, TensorMap, Unit,
 };
+use crate::tuning::Table;
 
 type Entry = unsafe extern "C" fn(*const u8, u32, u32, u32, u32);
 
@@ -36,7 +37,7 @@ pub(crate) struct Emulator {
 
 impl Emulator {
     /// An emulated device that uses `path`'s kernels; compiled kernels are kept in `folder`.
-    pub(crate) fn new(path: Path, folder: &FilePath) -> Arc<Self> {
+    pub(crate) fn new(path: Path, folder: &FilePath, tuning: Table) -> Arc<Self> {
         // Shared memory as on the device that the path is named after.
         let (shared_block, shared_processor) = match path {
             Path::Sm75 => (64 << 10, 64 << 10),
@@ -52,6 +53,7 @@ impl Emulator {
             shared_block,
             shared_processor,
             memory: 1 << 32,
+            tuning: Arc::new(tuning),
         };
         Arc::new_cyclic(|this| Self {
             caps,

@@ -32,6 +32,7 @@ mod plaid;
 mod plan;
 mod retrieve;
 mod shards;
+pub mod tuning;
 mod variants;
 
 pub use arch::{Arch, Path};

@@ -67,6 +67,12 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
             format!("{}×{} as {}", forward.q.dtype(), forward.d.dtype(), product.dtype()),
         ));
         choices.push(("shared", format!("{} bytes", scorer.shared())));
+        if let Some(us) = caps.tuning.floor(op.cost(), product) {
+            choices.push(("floor", format!("{us:.1} µs")));
+        }
+        if !caps.tuning.entries.is_empty() {
+            choices.push(("tuned", caps.tuning.device.clone()));
+        }
     }
     if let Op::PlaidSearch(op) = op {
         let course = Course::of(op);

@@ -25,7 +25,7 @@ const ARCHITECTURES: [((u32, u32), u32, u32); 10] = [
 ];
 
 /// A device of the architecture that NVRTC calls `target`.
-fn device_of(target: &str) -> Option<Caps> {
+pub(crate) fn device_of(target: &str) -> Option<Caps> {
     ARCHITECTURES.iter().find_map(|&((major, minor), shared_block, shared_processor)| {
         let arch = Arch::choose(major, minor, None).ok().filter(|arch| arch.target == target)?;
         Some(device(arch, shared_block, shared_processor))
@@ -49,6 +49,7 @@ fn device(arch: Arch, shared_block: u32, shared_processor: u32) -> Caps {
         shared_block: shared_block << 10,
         shared_processor: shared_processor << 10,
         memory: 1 << 36,
+        tuning: Default::default(),
     }
 }
 

@@ -24,6 +24,9 @@ pub use builder::{EngineBuilder, engine};
 pub use maxsim_core::*;
 #[cfg(feature = "cpu")]
 pub use maxsim_cpu::Level as CpuLevel;
+/// What is CUDA's alone: graphs, memory and streams of the caller's, tuning tables, prebuilt kernels, several GPUs.
+#[cfg(feature = "cuda")]
+pub use maxsim_cuda as cuda;
 #[cfg(feature = "cuda")]
 pub use maxsim_cuda::{CudaBackend, CudaOptions, Path as CudaPath};
 #[cfg(feature = "plaid")]

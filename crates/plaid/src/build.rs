@@ -237,8 +237,8 @@ impl Builder {
         let rows: Vec<usize> = documents.sequences().kept_rows().collect();
         for rows in rows.chunks(SAMPLE_TOKENS) {
             let mut add = || {
-                let vectors = documents.vectors(rows);
-                let x = TensorRef::new(vectors.data(), &[rows.len(), dim])?;
+                let values = documents.vectors(rows);
+                let x = TensorRef::new(&values, &[rows.len(), dim])?;
                 sample.add(&x).map_err(|error| error.map_argument(|_| "documents".into()))
             };
             timed(&mut self.times.sampling, &mut add)?;

@@ -1,8 +1,5 @@
 //! Centroids and buckets of an index.
 
-use std::ops::Range;
-
-use half::slice::HalfFloatSliceExt;
 use maxsim_core::plaid::{Buffer, Segment};
 use maxsim_core::{
     Codec, DType, DataBuf, DataRef, Engine, Error, ResidualLayout, Result, Tensor, TensorRef, f16, normalize,
@@ -170,12 +167,11 @@ impl IndexCodec {
         };
         let parts = vectors.chunks(PIECE * dim).zip(codes.chunks(PIECE)).collect();
         let packed = timed(&mut times.packing, || parallel::map(parts, pack))?;
-        let mut encoded = Encoded { codes, ..Encoded::default() };
-        for part in packed {
-            encoded.residuals.extend_from_slice(&part.residuals);
-            encoded.inv_norms.extend(part.inv_norms.into_iter().map(f16::from_f32));
-        }
-        Ok(encoded)
+        Ok(Encoded {
+            residuals: packed.iter().flat_map(|part| &part.residuals).copied().collect(),
+            inv_norms: packed.iter().flat_map(|part| &part.inv_norms).map(|&x| f16::from_f32(x)).collect(),
+            codes,
+        })
     }
 
     /// `1 / max(‖decoded‖, 1e-6)` of encoded tokens. Panics if codes or residuals are not this codec's.
@@ -215,53 +211,26 @@ impl IndexCodec {
 
 /// Tokens `[T, dim]` in single precision, each divided by `max(‖x‖₂, 1e-6)`.
 pub(crate) fn unit_vectors(x: &TensorRef<'_>, dim: usize) -> Result<Vec<f32>> {
-    check_vectors(x, dim)?;
-    let mut vectors = vec![0f32; x.data().len()];
-    let pieces = vectors.chunks_mut(PIECE * dim).enumerate().collect();
-    parallel::for_each(pieces, |(i, to): (usize, &mut [f32])| {
-        let first = i * PIECE * dim;
-        check_finite(x, first..first + to.len())?;
-        x.data().slice(first..first + to.len()).copy_to(to);
-        to.chunks_exact_mut(dim).for_each(normalize);
-        Ok(())
-    })?;
-    Ok(vectors)
-}
-
-/// Numbers `range` of `x` are finite.
-fn check_finite(x: &TensorRef<'_>, range: Range<usize>) -> Result<()> {
-    let Some(at) = x.data().slice(range.clone()).first_non_finite() else { return Ok(()) };
-    let position = range.start + at;
-    Err(Error::NonFinite { argument: "x".into(), position, got: x.data().get(position) })
-}
-
-/// The same of some tokens alone, in half precision; all of `x` has to be finite.
-pub(crate) fn unit_vectors_f16(x: &TensorRef<'_>, dim: usize, tokens: &[usize]) -> Result<Vec<f16>> {
-    check_vectors(x, dim)?;
-    let pieces: Vec<usize> = (0..x.data().len()).step_by(PIECE * dim).collect();
-    parallel::for_each(pieces, |first| check_finite(x, first..x.data().len().min(first + PIECE * dim)))?;
-    let mut vectors = vec![f16::ZERO; tokens.len() * dim];
-    let pieces = vectors.chunks_mut(PIECE * dim).zip(tokens.chunks(PIECE)).collect();
-    parallel::for_each(pieces, |(to, tokens): (&mut [f16], &[usize])| {
-        let mut vector = vec![0f32; dim];
-        for (to, &token) in to.chunks_exact_mut(dim).zip(tokens) {
-            x.data().slice(token * dim..(token + 1) * dim).copy_to(&mut vector);
-            normalize(&mut vector);
-            to.convert_from_f32_slice(&vector);
-        }
-        Ok(())
-    })?;
-    Ok(vectors)
-}
-
-fn check_vectors(x: &TensorRef<'_>, dim: usize) -> Result<()> {
     if x.dtype().is_quantized() {
         return Err(Error::dtype("x", "f32, f16 or bf16", x.dtype().name()));
     }
     if x.shape().len() != 2 || x.shape()[1] != dim {
         return Err(Error::shape("x", format!("[T, {dim}]"), format!("{:?}", x.shape())));
     }
-    Ok(())
+    let mut vectors = vec![0f32; x.data().len()];
+    let pieces = vectors.chunks_mut(PIECE * dim).enumerate().collect();
+    parallel::for_each(pieces, |(i, to): (usize, &mut [f32])| {
+        let first = i * PIECE * dim;
+        let from = x.data().slice(first..first + to.len());
+        if let Some(at) = from.first_non_finite() {
+            let position = first + at;
+            return Err(Error::NonFinite { argument: "x".into(), position, got: x.data().get(position) });
+        }
+        to.copy_from_slice(&from.to_f32());
+        to.chunks_exact_mut(dim).for_each(normalize);
+        Ok(())
+    })?;
+    Ok(vectors)
 }
 
 impl From<DataBuf> for Centroids {

@@ -28,7 +28,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::codec::{Centroids, CodecParts, IndexCodec, unit_vectors_f16};
+use crate::codec::{Centroids, CodecParts, IndexCodec, unit_vectors};
 use crate::parallel;
 use crate::times::{BuildTimes, timed};
 
@@ -107,21 +107,27 @@ impl Sample {
     /// `ERR_SHAPE`, `ERR_DTYPE`, `ERR_NON_FINITE` about `x`.
     pub fn add(&mut self, x: &TensorRef<'_>) -> Result<()> {
         let dim = self.dim;
-        let tokens = x.shape().first().copied().unwrap_or(0);
-        let mut rng = self.rng.clone();
-        let places = (0..tokens as u64).map(|i| place(self.seen + i, self.capacity, &mut rng)).enumerate();
-        let (drawn, places): (Vec<usize>, Vec<usize>) =
-            places.filter(|(_, place)| *place < self.capacity).unzip();
-        let vectors = unit_vectors_f16(x, dim, &drawn)?;
-        self.seen += tokens as u64;
-        self.rng = rng;
-        let end = places.iter().max().map_or(0, |place| place + 1);
+        let vectors = unit_vectors(x, dim)?;
+        // Where they go is drawn in order; which of them stay is known then, and the last one for a place has it.
+        let places: Vec<usize> = (0..vectors.len() / dim).map(|_| self.place()).collect();
+        let end = places.iter().filter(|&&place| place < self.capacity).max().map_or(0, |place| place + 1);
         self.vectors.resize(self.vectors.len().max(end * dim), f16::ZERO);
-        // The last one for a place has it.
         for (vector, place) in vectors.chunks_exact(dim).zip(places) {
-            self.vectors[place * dim..(place + 1) * dim].copy_from_slice(vector);
+            if place < self.capacity {
+                self.vectors[place * dim..(place + 1) * dim].convert_from_f32_slice(vector);
+            }
         }
         Ok(())
+    }
+
+    /// Where the next token goes; nowhere, if that is beyond the capacity.
+    fn place(&mut self) -> usize {
+        let seen = self.seen;
+        self.seen += 1;
+        if seen < self.capacity as u64 {
+            return seen as usize;
+        }
+        usize::try_from(self.rng.random_range(0..self.seen)).unwrap_or(usize::MAX)
     }
 
     /// Tokens it holds.
@@ -202,14 +208,6 @@ impl Sample {
         }
         Ok(())
     }
-}
-
-/// Where a token goes that comes after `seen` others; nowhere, if that is beyond the capacity.
-fn place(seen: u64, capacity: usize, rng: &mut ChaCha8Rng) -> usize {
-    if seen < capacity as u64 {
-        return seen as usize;
-    }
-    usize::try_from(rng.random_range(0..=seen)).unwrap_or(usize::MAX)
 }
 
 /// Trains a codec on a sample of unit vectors. `progress` hears `(tokens assigned, tokens to assign)`.

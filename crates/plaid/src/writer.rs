@@ -357,8 +357,8 @@ impl IndexWriter {
         })?;
         let mut encoded = Encoded::default();
         for rows in rows.chunks(ENCODE_TOKENS) {
-            let vectors = timed(&mut self.times.converting, || documents.vectors(rows));
-            let x = TensorRef::new(vectors.data(), &[rows.len(), dim])?;
+            let values = timed(&mut self.times.converting, || documents.vectors(rows));
+            let x = TensorRef::new(&values, &[rows.len(), dim])?;
             let part = self.codec.encode_timed(&engine, &x, &mut self.times)?;
             encoded.codes.extend(part.codes);
             encoded.residuals.extend(part.residuals);

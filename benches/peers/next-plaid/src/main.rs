@@ -1,6 +1,6 @@
 //! Building and searching the same documents with maxsim and with next-plaid, one after the other in one process.
 //!
-//! `cargo run --release [--features openblas] -- [documents] [queries] [bits…]` prints one JSON object: seconds to build, milliseconds
+//! `cargo run --release [--features openblas] -- [documents] [queries]` prints one JSON object: seconds to build, milliseconds
 //! per query (alone, and in a batch), processor seconds of all threads for the same (which say more than time where others use
 //! the machine too), recall@10 against exact scores of the raw vectors and against the same index scored whole, and whether
 //! each program finds the same in the other's directory.
@@ -124,14 +124,8 @@ fn build(engine: &Engine, data: &Data, nbits: u32) -> (IndexCodec, Segment, [f64
     (codec, segment, [seconds, processor() - before])
 }
 
-fn search(
-    engine: &Engine,
-    codec: &IndexCodec,
-    segments: &[&Segment],
-    q: Tokens<'_>,
-    options: PlaidOptions,
-) -> Vec<Vec<u32>> {
-    let hits = Searched::all(codec, segments).search(engine, q, options).unwrap();
+fn search(engine: &Engine, codec: &IndexCodec, segments: &[&Segment], q: Tokens<'_>) -> Vec<Vec<u32>> {
+    let hits = Searched::all(codec, segments).search(engine, q, PlaidOptions::top_k(10)).unwrap();
     hits.iter().map(|hits| hits.iter().map(|hit| hit.document).collect()).collect()
 }
 
@@ -142,7 +136,6 @@ fn peer_ids(results: Vec<next_plaid::QueryResult>) -> Vec<Vec<u32>> {
 fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>().expect("a number"));
     let (documents, queries) = (args.next().unwrap_or(10_000), args.next().unwrap_or(64));
-    let bits: Vec<u32> = args.map(|bits| bits as u32).collect();
     let data = generate(documents, queries);
     let engine = maxsim::engine().unwrap();
     let q = |range: std::ops::Range<usize>| {
@@ -175,31 +168,25 @@ fn main() {
         .chunks(QUERY * DIM)
         .map(|q| Array2::from_shape_vec((QUERY, DIM), q.to_vec()).unwrap())
         .collect();
-    for &nbits in if bits.is_empty() { &[4, 2][..] } else { &bits } {
+    for nbits in [4u32, 2] {
         let (codec, segment, seconds) = build(&engine, &data, nbits);
         let segments = [&segment];
-        let with = |queries, options| search(&engine, &codec, &segments, q(queries), options);
-        // What it does unless told otherwise, and told what next-plaid does unless told otherwise.
-        let defaults = PlaidOptions::top_k(10);
-        let same = PlaidOptions { n_full_scores: Some(4096), ..defaults };
-        let whole = with(0..queries, PlaidOptions { exact: true, ..defaults });
-        let searched = |options: PlaidOptions| {
-            let mut i = 0;
-            let one = measure(31, || {
-                with(i % queries..i % queries + 1, options);
-                i += 1;
-            });
-            let batch = measure(5, || drop(with(0..queries, options)));
-            let found = with(0..queries, options);
-            json!({
-                "one_ms": one.0, "one_processor_ms": one.1,
-                "batch_ms": batch.0 / queries as f64, "batch_processor_ms": batch.1 / queries as f64,
-                "recall": recall(&found, &exact), "recall_of_whole_index": recall(&found, &whole),
-            })
-        };
+        let found = search(&engine, &codec, &segments, q(0..queries));
+        let whole = Searched::all(&codec, &segments)
+            .search(&engine, q(0..queries), PlaidOptions { exact: true, ..PlaidOptions::top_k(10) })
+            .unwrap();
+        let whole: Vec<Vec<u32>> =
+            whole.iter().map(|hits| hits.iter().map(|hit| hit.document).collect()).collect();
+        let mut i = 0;
+        let one = measure(31, || {
+            search(&engine, &codec, &segments, q(i % queries..i % queries + 1));
+            i += 1;
+        });
+        let batch = measure(5, || drop(search(&engine, &codec, &segments, q(0..queries))));
         let ours = json!({
-            "build_s": seconds[0], "build_processor_s": seconds[1],
-            "by_defaults": searched(defaults), "n_full_scores_4096": searched(same),
+            "build_s": seconds[0], "build_processor_s": seconds[1], "one_ms": one.0, "one_processor_ms": one.1,
+            "batch_ms": batch.0 / queries as f64, "batch_processor_ms": batch.1 / queries as f64,
+            "recall": recall(&found, &exact), "recall_of_whole_index": recall(&found, &whole),
             "bytes_per_token": segment.bytes() as f64 / segment.tokens() as f64,
         });
         eprintln!("{nbits} bit maxsim {ours}");
@@ -233,8 +220,7 @@ fn main() {
         let directory = Directory::open(path).unwrap();
         let imported: Vec<Segment> = directory.segments(1 << 24).collect::<Result<_, _>>().unwrap();
         let imported: Vec<&Segment> = imported.iter().collect();
-        let in_theirs = search(&engine, directory.codec(), &imported, q(0..queries), same);
-        let found = with(0..queries, same);
+        let in_theirs = search(&engine, directory.codec(), &imported, q(0..queries));
         let entry: Value = json!({
             "maxsim": ours, "next_plaid": peer,
             "overlap_in_our_directory": recall(&in_ours, &found),

@@ -25,7 +25,7 @@ pub(crate) struct InfoArgs {
 }
 
 /// Environment variables that change what happens.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 12] = [
     "MAXSIM_BACKEND",
     "MAXSIM_CPU_LEVEL",
     "MAXSIM_THREADS",
@@ -33,6 +33,8 @@ const VARIABLES: [&str; 10] = [
     "MAXSIM_WGPU_ADAPTER",
     "MAXSIM_WGPU_TIER",
     "MAXSIM_CUDA_ARCH",
+    "MAXSIM_CUDA_KERNELS",
+    "MAXSIM_CUDA_TUNING",
     "MAXSIM_CACHE_DIR",
     "MAXSIM_LOG",
     "NO_COLOR",

@@ -4,10 +4,12 @@ mod bench;
 mod demo;
 mod index;
 mod info;
+mod kernels;
 mod plan;
 mod score;
 mod search;
 mod selftest;
+mod tune;
 
 use clap::{Parser, Subcommand};
 
@@ -45,6 +47,8 @@ enum Command {
     Info(info::InfoArgs),
     Bench(bench::BenchArgs),
     Selftest(selftest::SelftestArgs),
+    Kernels(kernels::KernelsArgs),
+    Tune(tune::TuneArgs),
 }
 
 /// Runs the command.
@@ -58,5 +62,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Info(args) => info::run(&cli.global, &args),
         Command::Bench(args) => bench::run(&cli.global, &args),
         Command::Selftest(args) => selftest::run(&cli.global, &args),
+        Command::Kernels(args) => kernels::run(&args),
+        Command::Tune(args) => tune::run(&args),
     }
 }

@@ -153,10 +153,9 @@ pub fn pack_residuals(
     cutoffs: &[f32],
     codec: &Codec<'_>,
 ) -> Result<ResidualCodes> {
+    let (dim, values) = vectors(x)?;
     check_encode(x, cutoffs, codec)?;
-    x.check_finite("x")?;
-    let dim = codec.dim();
-    let tokens = x.shape()[0];
+    let tokens = values.len() / dim;
     if codes.len() != tokens {
         return Err(Error::shape("codes", format!("{tokens} entries"), format!("{} entries", codes.len())));
     }
@@ -174,12 +173,12 @@ pub fn pack_residuals(
     let mut decoded = vec![0f32; dim];
     let mut buckets = vec![0u8; dim];
     let weights = codec.bucket_weights();
-    let mut centroid = vec![0f32; dim];
-    for (row, &code) in codes.iter().enumerate() {
+    for (vector, &code) in values.chunks_exact(dim).zip(&codes) {
         let code = code as usize;
-        codec.centroids().data().slice(code * dim..(code + 1) * dim).copy_to(&mut centroid);
-        x.data().slice(row * dim..(row + 1) * dim).copy_to(&mut decoded);
-        decoded.iter_mut().zip(&centroid).for_each(|(x, c)| *x -= c);
+        let centroid = codec.centroids().data().slice(code * dim..(code + 1) * dim).to_f32();
+        for ((decoded, x), c) in decoded.iter_mut().zip(vector).zip(&centroid) {
+            *decoded = x - c;
+        }
         buckets_of(&decoded, cutoffs, &mut buckets);
         residuals
             .extend(buckets.chunks(per_byte).map(|b| codec.layout().byte(b.iter().copied(), codec.nbits())));

@@ -21,9 +21,14 @@ use maxsim_cuda::{CudaBackend, Path};
 
 /// A backend over the emulator; compiled kernels are kept between runs.
 fn backend(path: Path) -> CudaBackend {
+    CudaBackend::emulated(path, &folder())
+}
+
+/// Where compiled kernels are kept.
+fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("emulator");
     std::fs::create_dir_all(&folder).expect("cargo's folder for tests");
-    CudaBackend::emulated(path, &folder)
+    folder
 }
 
 fn engine(path: Path) -> Engine {

@@ -210,7 +210,7 @@ impl Documents {
                 let offsets = &offsets[first..=end];
                 let array = vectors.rows(offsets[0] as usize..offsets[end - first] as usize)?;
                 let offsets: Vec<u32> = offsets.iter().map(|o| o - offsets[0]).collect();
-                TokensBuf::packed(array.into_vectors("documents")?, dim, &offsets)
+                Ok(Tokens::packed(array.into_vectors("documents")?.as_ref(), dim, &offsets[..])?.to_buf())
             }
             Rows::Padded { len, lengths } => {
                 let data = vectors.rows(first..end)?.into_vectors("documents")?;
