@@ -20,7 +20,7 @@ const WAVE: usize = 32 << 20;
 /// The same where gradients are computed, which takes a dozen kernels for every wave.
 const GRADIENT_WAVE: usize = 128 << 20;
 /// Parts that sums over rows are made in.
-const SEGMENTS: u32 = 16;
+const SEGMENTS: u32 = 20;
 
 /// The projection, ready to be applied.
 struct Head<'a> {
