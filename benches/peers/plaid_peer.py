@@ -54,7 +54,7 @@ def noisy(x, noise, rng):
 
 
 def corpus(count):
-    """Unit vectors f16 [T, d], offsets [count + 1], queries f32 [n, 32, d]."""
+    """Unit vectors f16 [T, d], offsets [count + 1], queries f16 [n, 32, d]: what both programs get."""
     rng = np.random.default_rng(5)
     topics = unit(rng.standard_normal((TOPICS, DIM), dtype=np.float32))
     offsets = np.concatenate([[0], np.cumsum(rng.integers(60, 181, count))]).astype(np.uint32)
@@ -65,7 +65,7 @@ def corpus(count):
     rng = np.random.default_rng(6)
     source = rng.integers(0, count, max(args.queries + [args.exact_queries]))
     tokens = rng.integers(offsets[source], offsets[source + 1], (LQ, len(source))).T
-    return vectors, offsets, noisy(vectors[tokens].astype(np.float32), 0.25, rng)
+    return vectors, offsets, noisy(vectors[tokens].astype(np.float32), 0.25, rng).astype(np.float16)
 
 
 def exact(vectors, offsets, queries):
@@ -76,7 +76,7 @@ def exact(vectors, offsets, queries):
         torch = None
     if torch is not None and torch.cuda.is_available():
         return exact_on_gpu(torch, vectors, offsets, queries)
-    q = queries.reshape(-1, DIM).T.copy()
+    q = queries.astype(np.float32).reshape(-1, DIM).T.copy()
     scores = np.empty((len(offsets) - 1, len(queries)), np.float32)
     for first in range(0, len(scores), 128):
         ends = offsets[first : first + 129].astype(np.int64)
@@ -89,7 +89,7 @@ def exact(vectors, offsets, queries):
 def exact_on_gpu(torch, vectors, offsets, queries):
     """The same on a GPU, in float32 throughout."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    q = torch.from_numpy(queries.reshape(-1, DIM)).cuda()
+    q = torch.from_numpy(queries.reshape(-1, DIM)).cuda().float()
     scores = torch.empty(len(queries), len(offsets) - 1, device="cuda")
     for first in range(0, scores.shape[1], 1024):
         ends = torch.from_numpy(offsets[first : first + 1025].astype(np.int64))
@@ -169,7 +169,7 @@ def theirs(FastPlaid, torch, vectors, offsets, queries, expected):
     report = {"build_s": time.perf_counter() - start, "index_bytes": size(index), "device": device, "search": {}}
     report["bytes_per_token"] = report["index_bytes"] / len(vectors)
     log("fast-plaid build", report)
-    q = torch.from_numpy(queries).half()
+    q = torch.from_numpy(queries)
 
     def search(count):
         found = peer.search(q[:count], top_k=TOP_K, n_full_scores=4096, n_ivf_probe=8, show_progress=False)
