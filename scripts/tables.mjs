@@ -66,14 +66,14 @@ function web() {
 /** Microseconds on the GPU: the larger of bytes and operations over the device's rates, the peers of the same run, ours. */
 function cuda() {
   const time = (us) => (us === undefined ? "–" : us < 100 ? us.toFixed(1) : us.toFixed(0));
-  const rows = record("h200/cuda.json").cases.map(({ name, floor_us: floor, gpu_us: ours, peers }) => {
+  const rows = record("h200/cuda.json").cases.map(({ name, floor_us: floor, gpu_us: ours, peers, peers_call: apart }) => {
     const peer = (names) => {
       const times = names.map((key) => peers[key]?.gpu_us).filter((us) => us !== undefined);
       return times.length > 0 ? Math.min(...times) : undefined;
     };
     const [lik, flash] = [peer(["lik", "lik-unified", "lik-lowmem"]), peer(["flash"])];
     const best = Math.min(lik ?? Infinity, flash ?? Infinity);
-    const ratio = best === Infinity ? "–" : (best / ours).toFixed(2);
+    const ratio = best === Infinity ? "–" : `${(best / ours).toFixed(2)}${apart ? " \\*" : ""}`;
     return [name.replace(/(\d)x(\d)/g, "$1×$2"), time(floor), time(lik), time(flash), time(ours), ratio];
   });
   return table(["Nq×Nd Lq×Ld", "floor", "late-interaction-kernels", "flash-maxsim", "**maxsim**", "best peer / ours"], rows);
