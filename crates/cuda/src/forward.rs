@@ -199,7 +199,7 @@ impl Layout {
 
 /// Whether some query might have no row that counts.
 pub(crate) fn may_be_empty(q: &Tokens<'_>) -> bool {
-    q.mask().is_some() || (0..q.count()).any(|i| q.extent(i) == 0)
+    q.mask().is_some() || (0..q.count()).any(|i| q.rows(i).is_empty())
 }
 
 /// Computes scores into `scores`, and winners into the buffer of `argmax`, whose function says where a pair's begin.
