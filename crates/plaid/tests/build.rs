@@ -286,13 +286,16 @@ impl DocumentSource for Endless {
 fn memory_does_not_grow_with_the_corpus() {
     let _turn = turn();
     let directory = tempfile::tempdir().unwrap();
+    // On one thread: how much of the packing is under way at once would be a matter of luck on several.
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let peak = |documents: u64| {
         let storage = DirectoryStorage::new(directory.path().join(documents.to_string()));
         let train = TrainOptions { centroids: Some(64), ..TrainOptions::default() };
         let options = BuildOptions { train, segment_bytes: 1 << 18, ..BuildOptions::default() };
         let before = NOW.load(Relaxed);
         PEAK.store(before, Relaxed);
-        let index = build(&engine(), storage, &mut Endless(documents), options, &mut silent()).unwrap();
+        let build = || build(&engine(), storage, &mut Endless(documents), options, &mut silent());
+        let index = alone.install(build).unwrap();
         assert_eq!((index.len() as u64, index.info().tokens as u64), (documents, 20 * documents));
         PEAK.load(Relaxed) - before
     };
