@@ -85,7 +85,8 @@ pub(crate) fn product(path: Path, q: DType, stored: Stored, precision: Precision
     }
     let fast = precision == Precision::Fast;
     match stored {
-        // Weights and centroids are f32; a 16-bit query meets them as a sum of two 16-bit parts (see `split`).
+        // Weights and centroids are f32; a 16-bit query meets them as a sum of two 16-bit parts (see `split`), an f32 query, where
+        // a kernel can, as two such sums (see `ResidualConfig`).
         Stored::Residual { .. } if q.is_16_bit() => q,
         Stored::Residual { .. } if fast => Kind::BF16,
         Stored::Residual { .. } => Kind::F32,
@@ -423,7 +424,9 @@ impl WarpgroupConfig {
 /// Configuration of `plaid/residual.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ResidualConfig {
-    product: Kind,
+    pub(crate) product: Kind,
+    /// What queries are stored as: what is multiplied, or f32, which are split into two 16-bit parts.
+    query: Kind,
     bits: u32,
     reversed: bool,
     steps: u32,
@@ -441,14 +444,15 @@ impl ResidualConfig {
     /// For compressed documents that are multiplied on tensor cores, if lanes can share their residuals by whole words.
     /// Whether they can depends on how documents are stored alone, so that scores do not depend on what they are computed
     /// together with.
-    pub(crate) fn choose(problem: &Problem) -> Option<Self> {
+    pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Option<Self> {
         let (Stored::Residual { bits, reversed }, Use::Scores { argmax }) = (problem.stored, problem.purpose)
         else {
             return None;
         };
         let fits = problem.dim.is_multiple_of(16) && (problem.dim * bits).is_multiple_of(128);
-        (problem.product.is_16_bit() && fits && problem.dim <= Self::DIM).then_some(Self {
-            product: problem.product,
+        (caps.arch.path >= Path::Sm80 && fits && problem.dim <= Self::DIM).then_some(Self {
+            product: if problem.product == Kind::F32 { Kind::F16 } else { problem.product },
+            query: problem.product,
             bits,
             reversed,
             steps: problem.dim / 16,
@@ -474,12 +478,18 @@ impl ResidualConfig {
             8 => 1,
             bits => 8 / bits,
         };
-        256 * entry * 4 + Self::WARPS * self.rows() * 8
+        let rests = if self.query == self.product { 0 } else { self.steps * 2 * 32 * 16 + self.rows() * 4 };
+        256 * entry * 4 + Self::WARPS * (self.rows() * 8 + rests)
     }
 
-    /// Blocks that share a multiprocessor: what registers allow.
-    pub(crate) fn blocks(&self) -> u32 {
-        if self.argmax { 2 } else { 3 }
+    /// Blocks that share a multiprocessor as far as registers go.
+    fn most_blocks(&self) -> u32 {
+        let short = self.query != self.product && matches!(self.bits, 1 | 8);
+        if self.argmax || short { 2 } else { 3 }
+    }
+
+    pub(crate) fn blocks(&self, caps: &Caps) -> u32 {
+        (caps.shared_processor / (self.shared() + (1 << 10))).clamp(1, self.most_blocks())
     }
 
     pub(crate) fn unit(&self) -> Unit {
@@ -487,6 +497,7 @@ impl ResidualConfig {
             kernel: kernels::FORWARD_RESIDUAL,
             config: vec![
                 ("kProduct", self.product as i64),
+                ("kQuery", self.query as i64),
                 ("kBits", self.bits.into()),
                 ("kReversed", self.reversed.into()),
                 ("kSteps", self.steps.into()),
@@ -496,7 +507,7 @@ impl ResidualConfig {
                 ("kThreads", (32 * Self::WARPS).into()),
                 ("kShared", self.shared().into()),
             ],
-            min_blocks: self.blocks(),
+            min_blocks: self.most_blocks(),
             params: size_of::<ForwardParams>(),
         }
     }
@@ -513,7 +524,7 @@ pub(crate) enum Scorer {
 impl Scorer {
     /// The kernel for `problem`. A tuned tile is chosen as if rows were as few as fill it.
     pub(crate) fn choose(caps: &Caps, problem: &Problem) -> Self {
-        if let Some(config) = ResidualConfig::choose(problem) {
+        if let Some(config) = ResidualConfig::choose(caps, problem) {
             return Self::Residual(config);
         }
         let rows = caps.tuning.tile(problem).map_or(problem.rows, |tile| tile.min(problem.rows));
@@ -553,7 +564,7 @@ impl Scorer {
         match self {
             Self::Tile(config) => config.blocks(caps),
             Self::Warpgroup(config) => config.blocks(caps),
-            Self::Residual(config) => config.blocks(),
+            Self::Residual(config) => config.blocks(caps),
         }
     }
 

@@ -72,7 +72,9 @@ impl Emulator {
         }
         let folder = self.folder.join(&hash.finalize().to_hex()[..16]);
         if !folder.join("complete").exists() {
-            for header in HEADERS.iter().chain(EMULATOR) {
+            // Nobody sees a device's header where the emulator has its own: others may write the same files at this moment.
+            let replaced = |name: &str| EMULATOR.iter().any(|other| other.name == name);
+            for header in HEADERS.iter().filter(|header| !replaced(header.name)).chain(EMULATOR) {
                 let file = folder.join(header.name);
                 fs::create_dir_all(file.parent().expect("in the folder")).map_err(|e| io(&file, e))?;
                 replace(&file, header.text.as_bytes())?;

@@ -676,6 +676,8 @@ impl Launcher<'_> {
             out_stride: 0,
             centroids: residual.map_or(0, |r| r.centroid_count),
             q_base: self.table.map_or(0, |t| t.first_row),
+            weight_scale: residual.map_or(1.0, |r| r.weight_scale),
+            unused: 0,
         };
         let grid = [jobs.div_ceil(config.jobs()).min(resident), 1];
         let operands = Operands {

@@ -334,6 +334,17 @@ pub(crate) struct ResidualParts {
     pub(crate) centroid_count: u32,
     /// `[256][8 / bits]`.
     pub(crate) weights: Buffer,
+    /// The power of two that brings the largest weight to [1, 2).
+    pub(crate) weight_scale: f32,
+}
+
+/// The power of two that brings the largest finite number to [1, 2), or as near as one of a reciprocal can; 1 if all are 0.
+fn to_unit(numbers: &[f32]) -> f32 {
+    let finite = numbers.iter().map(|x| x.abs()).filter(|x| x.is_finite());
+    match finite.fold(0.0, f32::max).to_bits() >> 23 {
+        0 => 1.0,
+        exponent => f32::from_bits((254 - exponent.clamp(27, 253)) << 23),
+    }
 }
 
 /// Tables of chunks: a search asks for the same ones again.
@@ -425,6 +436,7 @@ impl Held {
             centroids: context.pool.upload(&centroids)?,
             centroid_count: codec.count() as u32,
             weights: context.pool.upload(&weights)?,
+            weight_scale: to_unit(&weights),
         };
         let stored = Stored::residual(codec);
         let stride = stride(codec.residual_bytes());

@@ -81,6 +81,8 @@ mirrored! {
         out_stride: u32,
         centroids: u32,
         q_base: u32,
+        weight_scale: f32,
+        unused: u32,
     }
 }
 
@@ -111,7 +113,7 @@ pub(crate) struct WarpgroupParams {
     pub(crate) single: u32,
     pub(crate) listed: u32,
     pub(crate) shared: u32,
-    pub(crate) unused: [u64; 4],
+    pub(crate) unused: [u64; 3],
     pub(crate) q: [u64; 16],
     pub(crate) d: [u64; 16],
     pub(crate) part: [u64; 16],

@@ -34,7 +34,9 @@ fn scorer(caps: &Caps, op: &Forward<'_>, argmax: bool) -> Result<(Scorer, Kind)>
         fast: op.options.precision == maxsim_core::Precision::Fast,
         purpose: Use::Scores { argmax },
     };
-    Ok((Scorer::choose(caps, &problem), product))
+    let scorer = Scorer::choose(caps, &problem);
+    let product = if let Scorer::Residual(config) = scorer { config.product } else { product };
+    Ok((scorer, product))
 }
 
 pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {

@@ -53,6 +53,8 @@ struct ForwardParams {
     u32 partial_stride, table_stride, out_stride;
     u32 centroids;               // codes from here on count as masked
     u32 q_base;                  // query row of column 0 of `table` or a projection
+    float weight_scale;          // residual documents: the power of two that brings the largest weight to [1, 2)
+    u32 unused;
 };
 
 // Job `index`. Without a list, tiles vary fastest, so that blocks that run together read the same documents.

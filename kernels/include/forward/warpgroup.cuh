@@ -36,7 +36,7 @@ struct WarpgroupParams {
     u32 single;           // whether there is one slot
     u32 listed;           // whether pieces have tiles
     u32 shared;           // whether blocks take the next piece that is left, instead of every n-th one
-    u64 unused[4];
+    u64 unused[3];
     TensorMap q;     // boxes of 8 rows
     TensorMap d;     // boxes of 128 rows
     TensorMap part;  // boxes of 32 rows, for the end of a piece

@@ -5,6 +5,9 @@
 // without help of others: in which order elements are multiplied does not matter as long as queries have the same one.
 // Accumulators begin as ⟨q, centroid⟩, read from a table.
 //
+// Weights are scaled by a power of two that brings the largest to [1, 2), f32 queries by one for each row, so that the 16-bit
+// parts that both are split into hold what f32 does; a table entry meets them scaled alike, and the maximum is scaled back.
+//
 // Per token: its residual, code and factor once from memory, and 128 bytes of the table out of the second-level cache.
 #pragma once
 #include "convert.cuh"
@@ -14,7 +17,8 @@
 namespace maxsim {
 
 // `C` is the generated configuration:
-//   kProduct    what is multiplied (kF16 or kBF16); queries are stored as this
+//   kProduct    what is multiplied (kF16 or kBF16)
+//   kQuery      what queries are stored as: this, or kF32; they are split too then
 //   kBits       of a residual's field
 //   kReversed   fields of a byte, and their bits, begin at its highest bit
 //   kSteps      products of 16 elements in a row; kSteps · kBits is a multiple of 8
@@ -27,24 +31,37 @@ struct ResidualLayout {
     static constexpr u32 kWords = C::kSteps * C::kBits / 8;  // of a lane's part of a residual
     // Words of a byte's decoded fields, first parts and rests. Two bits are decoded without a table.
     static constexpr u32 kEntry = C::kBits == 2 ? 0 : C::kBits == 8 ? 1 : 8 / C::kBits;
+    static constexpr bool kSplitQuery = C::kQuery != C::kProduct;
     static constexpr u32 kTableAt = 0;
     static constexpr u32 kBestAt = 256 * kEntry * 4;
-    static constexpr u32 kBytes = kBestAt + kWarps * kRows * 8;
+    static constexpr u32 kRestsAt = kBestAt + kWarps * kRows * 8;
+    static constexpr u32 kScales = C::kSteps * 2 * kWarp * 16;  // behind the rests
+    static constexpr u32 kRests = kSplitQuery ? kScales + kRows * 4 : 0;  // of a warp
+    static constexpr u32 kBytes = kRestsAt + kWarps * kRests;
     static_assert(kBytes == C::kShared, "the plan and the kernel disagree");
     static_assert(C::kSteps * C::kBits % 8 == 0, "a lane's part is whole words");
 };
 
 constexpr u32 kNoQuery = 0xffffffffu;
 
-// A weight and, as far as it is not it, the rest.
+// A number as one of 16 bits and, as far as it is not it, the rest.
 template <int kProduct>
-MS_FN void split_weight(float weight, u16& first, u16& rest) {
-    u32 both = pack16<kProduct>(weight, 0.0f);
+MS_FN void split(float number, u16& first, u16& rest) {
+    u32 both = pack16<kProduct>(number, 0.0f);
     first = u16(both);
-    float left = weight - (kProduct == kF16 ? f16_to_f32(first) : bf16_to_f32(first));
-    // Not a number where the weight is infinite or none: its first part says all there is.
+    float left = number - (kProduct == kF16 ? f16_to_f32(first) : bf16_to_f32(first));
+    // Not a number where the number is infinite or none: its first part says all there is.
     rest = u16(pack16<kProduct>(left == left ? left : 0.0f, 0.0f));
 }
+
+MS_FN float magnitude(float x) { return bits_to_float(float_to_bits(x) & 0x7fffffffu); }
+// The power of two that brings `largest`, a magnitude, to [1, 2), or as near as one of a reciprocal can; 1 for 0.
+MS_FN float to_unit(float largest) {
+    u32 exponent = float_to_bits(largest) >> 23;
+    return bits_to_float((exponent == 0 ? 127 : 254 - min_u32(max_u32(exponent, 27), 253)) << 23);
+}
+// 1 / `power`, a power of two.
+MS_FN float reciprocal(float power) { return bits_to_float((254u << 23) - float_to_bits(power)); }
 
 template <class C>
 struct ResidualKernel {
@@ -53,7 +70,7 @@ struct ResidualKernel {
     u8* shared;
     u32 lane, quarter, warp;
     Job job;
-    u32 queries[C::kSteps][4][2];  // those of tile `loaded`
+    u32 queries[C::kSteps][4][2];  // those of tile `loaded`; rests and scales are in shared memory
     u32 loaded;
     // Column of the table of this lane's 8 query rows; kNoQuery: none of them is one.
     u32 table_column;
@@ -68,7 +85,7 @@ struct ResidualKernel {
             for (u32 value = 0; value < 4; value++) {
                 // Its weight where it is the lowest field of a byte.
                 u16 first, rest;
-                split_weight<C::kProduct>(p.weights[value * 4 + (C::kReversed ? 3 : 0)], first, rest);
+                split<C::kProduct>(p.weights[value * 4 + (C::kReversed ? 3 : 0)] * p.weight_scale, first, rest);
                 first_low |= u32(first & 0xff) << 8 * value, first_high |= u32(first >> 8) << 8 * value;
                 rest_low |= u32(rest & 0xff) << 8 * value, rest_high |= u32(rest >> 8) << 8 * value;
             }
@@ -78,7 +95,7 @@ struct ResidualKernel {
                 const float* weights = p.weights + byte * kFields;
                 u32* entry = table() + byte * L::kEntry;
                 u16 first[kFields], rest[kFields];
-                for (u32 f = 0; f < kFields; f++) split_weight<C::kProduct>(weights[f], first[f], rest[f]);
+                for (u32 f = 0; f < kFields; f++) split<C::kProduct>(weights[f] * p.weight_scale, first[f], rest[f]);
                 if constexpr (kFields == 1) {
                     entry[0] = first[0] | u32(rest[0]) << 16;
                 } else {
@@ -93,6 +110,15 @@ struct ResidualKernel {
 
     MS_FN u32* table() const { return reinterpret_cast<u32*>(shared + L::kTableAt); }
     MS_FN float* best_values() const { return reinterpret_cast<float*>(shared + L::kBestAt) + warp * L::kRows * 2; }
+    // Rests of step `step` and products `2 · pair` and `2 · pair + 1`, of this lane.
+    MS_FN U4& rests(u32 step, u32 pair) const {
+        u8* own = shared + L::kRestsAt + warp * L::kRests;
+        return reinterpret_cast<U4*>(own)[(step * 2 + pair) * kWarp + lane];
+    }
+    // Of the tile's rows.
+    MS_FN float* scales() const {
+        return reinterpret_cast<float*>(shared + L::kRestsAt + warp * L::kRests + L::kScales);
+    }
     MS_FN i32* best_rows() const { return reinterpret_cast<i32*>(best_values() + L::kRows); }
 
     // Element number `e` (0–3) of this lane in step `step`.
@@ -105,6 +131,7 @@ struct ResidualKernel {
     MS_FN static u32 tile_row(u32 quarter, u32 n, u32 e) { return 8 * quarter + 2 * n + e; }
 
     MS_FN void load_queries() {
+        sync_warp();
         // The query row that row `lane` of the tile is.
         u32 own = kNoQuery;
         for (u32 s = p.tiles[job.tile]; s < p.tiles[job.tile + 1]; s++) {
@@ -115,19 +142,48 @@ struct ResidualKernel {
 #pragma unroll
         for (u32 n = 0; n < 4; n++) {
             u32 row = shuffle(own, tile_row(column / 2, n, column % 2));
-            const u16* from = reinterpret_cast<const u16*>(p.q + u64(row == kNoQuery ? 0 : row) * p.q_stride);
+            const u8* from = p.q + u64(row == kNoQuery ? 0 : row) * p.q_stride;
+            auto load = [&](u32 step, u32 e) {
+                u32 k = element(step, e) * size_of(C::kQuery);
+                return row != kNoQuery && k < p.q_stride ? k : kNoQuery;
+            };
+            if constexpr (L::kSplitQuery) {
+                auto number = [&](u32 step, u32 e) {
+                    u32 at = load(step, e);
+                    return at == kNoQuery ? 0.0f : load_element<C::kQuery>(from + at);
+                };
+                float largest = 0.0f;
+#pragma unroll 1  // Elements are read again below: registers are short.
+                for (u32 step = 0; step < C::kSteps; step++)
+                    for (u32 e = 0; e < 4; e++) largest = max_number(largest, magnitude(number(step, e)));
+                for (u32 step = 1; step < 4; step *= 2) largest = max_number(largest, shuffle_xor(largest, step));
+                float scale = to_unit(largest);
+                if (quarter == 0) scales()[tile_row(column / 2, n, column % 2)] = scale;
 #pragma unroll
-            for (u32 step = 0; step < C::kSteps; step++) {
-                u16 x[4];
+                for (u32 step = 0; step < C::kSteps; step++) {
+                    u16 x[4], rest[4];
 #pragma unroll
-                for (u32 e = 0; e < 4; e++) {
-                    u32 k = element(step, e);
-                    x[e] = row != kNoQuery && 2 * k < p.q_stride ? from[k] : u16(0);
+                    for (u32 e = 0; e < 4; e++) split<C::kProduct>(number(step, e) * scale, x[e], rest[e]);
+                    queries[step][n][0] = x[0] | u32(x[1]) << 16;
+                    queries[step][n][1] = x[2] | u32(x[3]) << 16;
+                    u64& to = reinterpret_cast<u64*>(&rests(step, n / 2))[n % 2];
+                    to = rest[0] | u32(rest[1]) << 16 | u64(rest[2] | u32(rest[3]) << 16) << 32;
                 }
-                queries[step][n][0] = x[0] | u32(x[1]) << 16;
-                queries[step][n][1] = x[2] | u32(x[3]) << 16;
+            } else {
+#pragma unroll
+                for (u32 step = 0; step < C::kSteps; step++) {
+                    u16 x[4];
+#pragma unroll
+                    for (u32 e = 0; e < 4; e++) {
+                        u32 at = load(step, e);
+                        x[e] = at == kNoQuery ? u16(0) : *reinterpret_cast<const u16*>(from + at);
+                    }
+                    queries[step][n][0] = x[0] | u32(x[1]) << 16;
+                    queries[step][n][1] = x[2] | u32(x[3]) << 16;
+                }
             }
         }
+        sync_warp();
         u32 row = shuffle(own, 8 * quarter);
         table_column = row == kNoQuery ? kNoQuery : row - p.q_base;
         vectors = p.table_stride % 4 == 0 && table_column % 4 == 0;
@@ -171,7 +227,7 @@ struct ResidualKernel {
         }
     }
 
-    // ⟨q, centroid⟩ of this lane's query rows and tokens.
+    // ⟨q, centroid⟩ of this lane's query rows and tokens, scaled.
     MS_FN void begin(const Codes& codes, float (&acc)[4][4]) const {
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
@@ -190,7 +246,13 @@ struct ResidualKernel {
                 }
             }
 #pragma unroll
-            for (u32 n = 0; n < 4; n++) acc[n][2 * half] = x[2 * n], acc[n][2 * half + 1] = x[2 * n + 1];
+            for (u32 n = 0; n < 4; n++)
+#pragma unroll
+                for (u32 e = 0; e < 2; e++) {
+                    // One factor at a time: their product may be out of range.
+                    if constexpr (L::kSplitQuery) x[2 * n + e] *= scales()[tile_row(quarter, n, e)];
+                    acc[n][2 * half + e] = x[2 * n + e] * p.weight_scale;
+                }
         }
     }
 
@@ -260,6 +322,14 @@ struct ResidualKernel {
                     if constexpr (C::kSplit)
                         multiply<C::kProduct>(acc[n], rest, queries[step][n][0], queries[step][n][1]);
                 }
+                if constexpr (L::kSplitQuery) {
+#pragma unroll
+                    for (u32 pair = 0; pair < 2; pair++) {
+                        U4 x = rests(step, pair);
+                        multiply<C::kProduct>(acc[2 * pair], first, x.x, x.y);
+                        multiply<C::kProduct>(acc[2 * pair + 1], first, x.z, x.w);
+                    }
+                }
             }
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
@@ -299,8 +369,11 @@ struct ResidualKernel {
                 else b.value = max_number(b.value, shuffle_xor(b.value, step));
             }
             if (lane < 4) {
-                best_values()[tile_row(lane, 0, i)] = b.value;
-                if constexpr (C::kArgmax) best_rows()[tile_row(lane, 0, i)] = b.row;
+                u32 to = tile_row(lane, 0, i);
+                float x = b.value * reciprocal(p.weight_scale);
+                if constexpr (L::kSplitQuery) x *= reciprocal(scales()[to]);
+                best_values()[to] = x;
+                if constexpr (C::kArgmax) best_rows()[to] = b.row;
             }
         }
         sync_warp();

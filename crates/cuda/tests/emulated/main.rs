@@ -11,6 +11,7 @@ mod host;
 mod invariance;
 mod measure;
 mod plaid;
+mod residual;
 mod shards;
 
 use std::path::PathBuf;
