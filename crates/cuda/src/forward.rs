@@ -156,6 +156,13 @@ impl Layout {
         Self { tiles: vec![0], ..Self::default() }
     }
 
+    /// One with room for so many slots.
+    fn of(slots: usize) -> Self {
+        let mut tiles = Vec::with_capacity(slots + 1);
+        tiles.push(0);
+        Self { slots: Vec::with_capacity(slots), starts: Vec::with_capacity(slots), tiles, ..Self::default() }
+    }
+
     fn close_tile(&mut self) {
         if self.filled > 0 {
             self.tiles.push(self.slots.len() as u32);
@@ -414,7 +421,7 @@ impl Shared<'_> {
                 first = documents.end;
             }
         } else {
-            for work in pieces(&work, most) {
+            for work in pieces(work, most) {
                 launch.listed(&work)?;
             }
         }
@@ -423,10 +430,13 @@ impl Shared<'_> {
 }
 
 /// Runs of work of at most `most` pairs; what is longer alone is cut.
-fn pieces(work: &[Work], most: usize) -> Vec<Vec<Work>> {
+fn pieces(work: Vec<Work>, most: usize) -> Vec<Vec<Work>> {
+    if work.iter().map(|work| work.documents.len()).sum::<usize>() <= most {
+        return vec![work];
+    }
     let mut pieces: Vec<Vec<Work>> = Vec::new();
     let mut room = 0;
-    for work in work {
+    for work in &work {
         let mut documents = work.documents.clone();
         while !documents.is_empty() {
             if room == 0 {
@@ -441,6 +451,30 @@ fn pieces(work: &[Work], most: usize) -> Vec<Vec<Work>> {
         }
     }
     pieces
+}
+
+/// The order of work by its first document, stable. Counts instead of comparing: lists are long and hosts are waited for.
+fn by_documents(work: &[Work]) -> Vec<u32> {
+    let first = |w: u32| work[w as usize].documents.start as usize;
+    let all = 0..work.len() as u32;
+    if work.is_sorted_by_key(|work| work.documents.start) {
+        return all.collect();
+    }
+    let documents = all.clone().map(first).max().map_or(0, |last| last + 1);
+    let mut places = vec![0u32; documents + 1];
+    for w in all.clone() {
+        places[first(w) + 1] += 1;
+    }
+    for j in 0..documents {
+        places[j + 1] += places[j];
+    }
+    let mut order = vec![0; work.len()];
+    for w in all {
+        let place = &mut places[first(w)];
+        order[*place as usize] = w;
+        *place += 1;
+    }
+    order
 }
 
 /// Launches tiles of one configuration.
@@ -477,7 +511,7 @@ impl Launcher<'_> {
     /// Every query with its own documents. Queries of the same document share tiles.
     fn listed(&self, work: &[Work]) -> Result<()> {
         let packing = &self.shared.queries.packing;
-        let mut layout = Layout::new();
+        let mut layout = Layout::of(work.len());
         let mut firsts = Vec::with_capacity(work.len());
         let mut pairs = 0usize;
         for work in work {
@@ -485,15 +519,14 @@ impl Launcher<'_> {
             pairs += work.documents.len();
         }
         let most = self.job_rows(work);
-        let mut jobs = Vec::new();
-        let mut order: Vec<usize> = (0..work.len()).collect();
-        order.sort_by_key(|&w| (work[w].documents.start, work[w].documents.end));
+        let mut jobs = Vec::with_capacity(work.len());
+        let order = by_documents(work);
         let mut at = 0;
         while at < order.len() {
-            let documents = work[order[at]].documents.clone();
-            let same = order[at..].iter().take_while(|&&w| work[w].documents == documents).count();
+            let documents = work[order[at] as usize].documents.clone();
+            let same = order[at..].iter().take_while(|&&w| work[w as usize].documents == documents).count();
             let first_tile = layout.tile_count();
-            for &w in &order[at..at + same] {
+            for w in order[at..at + same].iter().map(|&w| w as usize) {
                 let partial = firsts[w] - i64::from(documents.start);
                 layout.place(packing, &work[w], partial, self.config.rows());
             }
@@ -853,5 +886,24 @@ pub(crate) fn project(
     // SAFETY: the operands are as long as said; the result was just checked.
     unsafe {
         launch_scorer(context, &config, [jobs.min(resident), 1], &params, &Pieces::default(), &operands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_ordered_by_documents() {
+        for (pairs, documents) in [(0u32, 1u32), (1, 1), (500, 7), (300, 1000)] {
+            let work = |i: u32| {
+                let first = i.wrapping_mul(2_654_435_761) % documents;
+                Work { query: i, documents: first..first + 1, score: 0, winners: Winners::default() }
+            };
+            let work: Vec<Work> = (0..pairs).map(work).collect();
+            let mut expected: Vec<u32> = (0..pairs).collect();
+            expected.sort_by_key(|&w| work[w as usize].documents.start);
+            assert_eq!(by_documents(&work), expected);
+        }
     }
 }
