@@ -13,8 +13,8 @@ fn main() {
         // No browser has cooperative matrices.
         "forward_coop" => env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch != "wasm32"),
         "gather" | "jacobian" => with("GRADIENTS"),
-        "matmul" => with("GRADIENTS") || with("PLAID"),
         "mask" => with("PLAID"),
+        "store" | "exact" => with("STORE"),
         _ => !stem.starts_with("plaid_") || with("PLAID"),
     };
     let mut out = String::from("static FILES: &[(&str, &str)] = &[\n");

@@ -88,6 +88,53 @@ pub const TILES: [Tile; 3] = [
     Tile { bm: 128, bn: 64, tm: 8, tn: 4, kv: 4 },
 ];
 
+/// A block of query rows against a block of tokens in `forward_residual`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResidualTile {
+    /// Query rows.
+    pub bm: u32,
+    /// Tokens.
+    pub bn: u32,
+    /// Query rows of an invocation, a multiple of 4.
+    pub tm: u32,
+    /// Tokens of an invocation.
+    pub tn: u32,
+    /// Vectors of four elements of query rows staged at a time, a multiple of 8.
+    pub kv: u32,
+}
+
+/// Tiles of `forward_residual`, fewest query rows first. Few invocations each: what they share is small, and documents end
+/// anywhere.
+pub const RESIDUAL_TILES: [ResidualTile; 3] = [
+    ResidualTile { bm: 16, bn: 128, tm: 16, tn: 4, kv: 8 },
+    ResidualTile { bm: 32, bn: 64, tm: 16, tn: 4, kv: 8 },
+    ResidualTile { bm: 64, bn: 64, tm: 16, tn: 4, kv: 8 },
+];
+
+/// Bits of a bucket.
+pub const NBITS: [u32; 4] = [1, 2, 4, 8];
+
+/// The same of residual documents: `wgsl/forward_residual.wgsl`.
+pub static FORWARD_RESIDUAL: Kernel =
+    Kernel { name: "forward_residual", bindings: &[Read, Read, Read, Read, Read, Read, Write, Write] };
+
+/// A variant of [`FORWARD_RESIDUAL`] for buckets of `nbits` bits.
+pub fn forward_residual(nbits: u32, tile: &ResidualTile, argmax: bool) -> Variant {
+    Variant::portable(
+        &FORWARD_RESIDUAL,
+        &[
+            ("BITS", nbits),
+            ("WIDE", (nbits > 2).into()),
+            ("BM", tile.bm),
+            ("BN", tile.bn),
+            ("TM", tile.tm),
+            ("TN", tile.tn),
+            ("KV", tile.kv),
+            ("ARGMAX", argmax.into()),
+        ],
+    )
+}
+
 /// Scores, or maxima per query row: `wgsl/forward.wgsl`.
 pub static FORWARD: Kernel =
     Kernel { name: "forward", bindings: &[Read, Read, Read, Read, Read, Read, Write, Write] };
@@ -180,6 +227,25 @@ pub fn rows(element: Element, widen: bool, norm: bool) -> Variant {
     )
 }
 
+/// Rows as corpora store them: `wgsl/store.wgsl`.
+pub static STORE: Kernel = Kernel { name: "store", bindings: &[Read, Write, Write] };
+
+/// Rows that a workgroup of [`STORE`] takes.
+pub const STORED: u32 = 64;
+
+/// A variant of [`STORE`]: rows of `from` (f32, f16 or bf16) become rows of `to`.
+pub fn store(from: Element, to: Element) -> Variant {
+    let (per_word, quantized) = match to {
+        Element::F32 => (1, false),
+        Element::F16 | Element::Bf16 => (2, false),
+        _ => (4, true),
+    };
+    Variant::portable(
+        &STORE,
+        &[("ELEMENT", from as u32), ("TO", to as u32), ("PER", per_word), ("QUANTIZED", quantized.into())],
+    )
+}
+
 /// Candidates that a workgroup of [`TOPK_SORT`] sorts.
 pub const SORTED: u32 = 1024;
 
@@ -263,11 +329,18 @@ pub fn only(kernel: &'static Kernel) -> Variant {
 pub fn all() -> Vec<Variant> {
     let mut all = Vec::new();
     for element in Element::ALL {
-        for tile in &TILES {
-            all.extend([false, true].map(|argmax| forward(element, tile, argmax)));
+        if element != Element::Residual {
+            for tile in &TILES {
+                all.extend([false, true].map(|argmax| forward(element, tile, argmax)));
+            }
         }
         if !matches!(element, Element::I8Dot | Element::Residual) {
             all.extend([(false, true), (true, false), (true, true)].map(|(w, n)| rows(element, w, n)));
+        }
+    }
+    for nbits in NBITS {
+        for tile in &RESIDUAL_TILES {
+            all.extend([false, true].map(|argmax| forward_residual(nbits, tile, argmax)));
         }
     }
     for matrices in MATRICES {
@@ -282,6 +355,10 @@ pub fn all() -> Vec<Variant> {
     all.extend([Element::F32, Element::F16].map(approx));
     for element in [Element::F32, Element::F16, Element::Bf16] {
         all.extend([gather(element), jacobian(element)]);
+        all.extend(
+            [Element::F32, Element::F16, Element::Bf16, Element::E4m3, Element::I8]
+                .map(|to| store(element, to)),
+        );
     }
     all.push(gather(Element::Residual));
     all.extend([false, true].map(matmul));

@@ -9,21 +9,11 @@
 // arithmetic and workgroup memory (TM + TN vector loads for 4·TM·TN multiply-adds) before memory; that is why cooperative
 // matrices have a kernel of their own.
 #import elements
-#import scoring
+#import maxima
 
 @group(0) @binding(1) var<storage, read> queries: array<vec4<u32>>;
-#if ELEMENT == RESIDUAL
-@group(0) @binding(2) var<storage, read> documents: array<u32>;
-#else
 @group(0) @binding(2) var<storage, read> documents: array<vec4<u32>>;
-#endif
-#if ELEMENT == RESIDUAL
-// Rows hold their factors.
-@group(0) @binding(6) var<storage, read> codec: array<vec4<u32>>;
-#import residual
-#else
 @group(0) @binding(6) var<storage, read> d_factors: array<f32>;
-#endif
 
 const NX: u32 = BN / TN;
 const NY: u32 = BM / TM;
@@ -100,11 +90,7 @@ fn main(
                 let c = i % CHUNKS;
                 var words = vec4<u32>();
                 if (t0 + row < length && c0 + c < p.d_stride) {
-#if ELEMENT == RESIDUAL
-                    words = bitcast<vec4<u32>>(decoded(start + t0 + row, c0 + c));
-#else
                     words = documents[(start + t0 + row) * p.d_stride + c0 + c];
-#endif
                 }
                 let to = (BM + row) * STRIDE + c * PARTS;
 #if PARTS == 1
@@ -135,11 +121,7 @@ fn main(
             if (t < length) {
                 var factor = 1.0;
                 if ((p.flags & D_FACTORS) != 0u) {
-#if ELEMENT == RESIDUAL
-                    factor = inverse_norm(start + t);
-#else
                     factor = d_factors[start + t];
-#endif
                 }
                 for (var i = 0u; i < TM; i++) {
                     let key = key_of(f32(sums[i][j]) * factor);
@@ -152,34 +134,5 @@ fn main(
         }
     }
 
-    // Across the invocations that share rows, four rows of each at a time.
-    for (var g = 0u; g < TM / 4u; g++) {
-        workgroupBarrier();
-        tile[local] =
-            bitcast<vec4<u32>>(vec4<i32>(best[4u * g], best[4u * g + 1u], best[4u * g + 2u], best[4u * g + 3u]));
-#if ARGMAX
-        tile[THREADS + local] = vec4<u32>(index[4u * g], index[4u * g + 1u], index[4u * g + 2u], index[4u * g + 3u]);
-#endif
-        workgroupBarrier();
-        if (local < 4u * NY) {
-            let lane = local % 4u;
-            let origin = (local / 4u) * NX;
-            let row = (local / 4u) * TM + 4u * g + lane;
-            var key = NO_WINNER;
-            var winner = 0u;
-            for (var other = 0u; other < NX; other++) {
-                let there = bitcast<i32>(tile[origin + other][lane]);
-#if ARGMAX
-                let its = tile[THREADS + origin + other][lane];
-                if (there > key || (there == key && its < winner)) {
-                    winner = its;
-                }
-#endif
-                key = max(key, there);
-            }
-            leave(work, row, key, winner);
-        }
-    }
-    workgroupBarrier();
-    add_up(work, local);
+    settle(work, &best, &index, local);
 }

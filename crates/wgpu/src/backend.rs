@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "store")]
+use maxsim_core::Tokens;
 use maxsim_core::{
     Backend, BackendInfo, BackendKind, Cancel, DType, Documents, Op, Plan, Resident, ResidentMeta, Result,
     Submission,
@@ -22,6 +24,8 @@ use crate::plaid::{Index, plaid_search};
 use crate::plan;
 use crate::retrieve::retrieve;
 use crate::rows::Held;
+#[cfg(feature = "store")]
+use crate::store::store;
 
 /// Scores on a GPU through wgpu.
 pub struct WgpuBackend {
@@ -121,6 +125,11 @@ impl Backend for WgpuBackend {
         let mut meta = ResidentMeta::of(documents, BackendKind::Wgpu, normalized);
         meta.bytes = held.bytes;
         Ok(Resident::new(meta, held))
+    }
+
+    #[cfg(feature = "store")]
+    fn upload_as(&self, documents: &Tokens<'_>, normalize: bool, storage: DType) -> Option<Result<Resident>> {
+        Some(self.gpu.faults.check_lost().and_then(|()| store(&self.gpu, documents, normalize, storage)))
     }
 
     #[cfg(feature = "plaid")]

@@ -16,7 +16,7 @@ use crate::gradient::{Contributions, Gathered, Source, Sums, Winners, sums, thro
 use crate::matmul::{ADD, BIAS, MatmulParams, matmul};
 use crate::memory::Buffer;
 use crate::passes::{Job, Opened, PASS, Passes};
-use crate::plan::{ForwardPlan, stored};
+use crate::plan::{ForwardPlan, Stored, stored};
 use crate::rows::{Compact, Held, RowsParams, prepare};
 use crate::submit::Batch;
 
@@ -114,7 +114,13 @@ pub(crate) fn from_hidden(gpu: &Arc<Gpu>, op: &FromHidden<'_>, cancel: &Cancel) 
         let held = projected(gpu, &projection, &h)?;
         let mut forward = Forward::maxsim(op.q.clone(), h.clone().flattened(), op.options);
         forward.pairing = Pairing::Cross;
-        let plan = ForwardPlan::over(&forward.q, Element::F32, false, forward.options.argmax, &gpu.caps)?;
+        let plan = ForwardPlan::over(
+            &forward.q,
+            Stored::As(Element::F32),
+            false,
+            forward.options.argmax,
+            &gpu.caps,
+        )?;
         // Queries come normalised; the option is about projected document tokens.
         let mut job =
             Job::over(gpu, plan, Opened::Own(held), (op.q.dim(), h.kept()), [false, op.options.normalize])?;

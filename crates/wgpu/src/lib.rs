@@ -5,6 +5,7 @@
 //! - `pipeline`: compiled variants of the kernels in `maxsim-shaders`.
 //! - `submit`: dispatches of one call, recorded and submitted together; their results read back.
 //! - `rows`: token batches as they lie on the device.
+//! - `store`: documents normalised and converted on the device as they are uploaded.
 //! - `plan`: from an operator and the device's capabilities to variants; pure, so that it can be tested without a device.
 //! - `passes`: queries that meet documents, in submissions of bounded size.
 //! - `gradient`: rows added up by their winners, and the way back through normalisation.
@@ -15,7 +16,7 @@
     allow(clippy::arc_with_non_send_sync, reason = "wgpu's types are both where threads exist")
 )]
 #![cfg_attr(
-    not(all(feature = "gradients", feature = "plaid")),
+    not(all(feature = "gradients", feature = "plaid", feature = "store")),
     allow(dead_code, reason = "what operators share is there for those that are left out, too")
 )]
 
@@ -30,7 +31,6 @@ mod forward;
 mod gradient;
 #[cfg(feature = "gradients")]
 mod head;
-#[cfg(any(feature = "gradients", feature = "plaid"))]
 mod matmul;
 mod memory;
 mod passes;
@@ -41,6 +41,8 @@ mod plan;
 mod residual;
 mod retrieve;
 mod rows;
+#[cfg(feature = "store")]
+mod store;
 mod submit;
 mod tier;
 

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use maxsim_core::{Argmax, Cancel, Documents, Error, Forward, Resident, Result, Tokens};
 use maxsim_shaders::kernels;
 
 use crate::device::Gpu;
+use crate::matmul::{MatmulParams, matmul};
 use crate::memory::Buffer;
 #[cfg(feature = "plaid")]
 use crate::plaid::Index;
@@ -36,7 +37,7 @@ enum Finish {
 /// Queries of a block at most: an invocation adds one up.
 const BLOCK_QUERIES: u32 = 64;
 
-/// Parameters of the kernel `forward`.
+/// Parameters of the kernels `forward`, `forward_coop` and `forward_residual`.
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 struct ForwardParams {
@@ -55,7 +56,11 @@ struct ForwardParams {
     items_at: u32,
     ids_at: u32,
     flags: u32,
-    unused: u32,
+    block0: u32,
+    dim: u32,
+    weights_at: u32,
+    table_row0: u32,
+    table_stride: u32,
 }
 
 /// Parameters of the kernel `forward_sum`.
@@ -129,6 +134,14 @@ pub(crate) struct QueryGroup {
     first_block: Vec<u32>,
     /// Whether every query lies in one block.
     whole: bool,
+    /// Similarities of all rows with all centroids, `[centroids][rows]`, once they were asked for.
+    table: Mutex<Option<Buffer>>,
+}
+
+/// Query rows of a group whose similarities with centroids are one table.
+struct TablePart {
+    blocks: Range<u32>,
+    rows: Range<u32>,
 }
 
 impl QueryGroup {
@@ -160,7 +173,7 @@ impl QueryGroup {
             }
             first_block.push(blocks.len() as u32 / 4);
         }
-        Self { queries, first, blocks, first_block, whole }
+        Self { queries, first, blocks, first_block, whole, table: Mutex::default() }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -172,11 +185,25 @@ impl QueryGroup {
         offsets[query]..offsets[query + 1]
     }
 
-    /// Blocks, first rows, then `items`, and where the latter two begin.
-    fn meta(&self, items: &[u32]) -> (Vec<u32>, u32, u32) {
-        let offsets = &self.queries.compact.offsets;
-        let meta = [&self.blocks[..], offsets, items].concat();
-        (meta, self.blocks.len() as u32, (self.blocks.len() + offsets.len()) as u32)
+    /// Blocks and first rows of queries, in words of what `Job::meta` makes.
+    fn words(&self) -> usize {
+        self.blocks.len() + self.queries.compact.offsets.len()
+    }
+
+    /// Whole blocks whose tables, `bytes` per row, have at most `most` bytes each.
+    fn table_parts(&self, bytes: u64, most: u64) -> Vec<TablePart> {
+        let mut parts: Vec<TablePart> = Vec::new();
+        for (b, block) in (0u32..).zip(self.blocks.chunks_exact(4)) {
+            let end = block[0] + block[1];
+            match parts.last_mut() {
+                Some(part) if u64::from(end - part.rows.start) * bytes <= most => {
+                    part.blocks.end = b + 1;
+                    part.rows.end = end;
+                }
+                _ => parts.push(TablePart { blocks: b..b + 1, rows: block[0]..end }),
+            }
+        }
+        parts
     }
 }
 
@@ -469,9 +496,20 @@ impl Job {
         if group.whole && self.held().single() { Finish::Scores } else { Finish::Rows }
     }
 
+    /// What kernels are told of a group: blocks, first rows of queries, weights of buckets, then `items`; and where the second and
+    /// the last begin.
+    fn meta(&self, group: &QueryGroup, items: &[u32]) -> (Vec<u32>, u32, u32) {
+        let offsets = &group.queries.compact.offsets;
+        let weights = self.held().codec.as_ref().map_or(&[][..], |codec| &codec.weights);
+        let meta = [&group.blocks[..], offsets, bytemuck::cast_slice(weights), items].concat();
+        (meta, group.blocks.len() as u32, (group.words() + weights.len()) as u32)
+    }
+
     fn params(&self, group: &QueryGroup) -> ForwardParams {
         ForwardParams {
             blocks: group.blocks.len() as u32 / 4,
+            weights_at: group.words() as u32,
+            dim: self.dim as u32,
             q_stride: group.queries.stride,
             d_stride: self.held().stride,
             rows: group.queries.compact.rows() as u32,
@@ -484,7 +522,42 @@ impl Job {
         self.factors[at].as_ref()
     }
 
-    /// One dispatch of `forward`.
+    /// Similarities of all rows of `group` with all centroids of residual documents, `[centroids][rows]`: recorded in `batch`
+    /// when it is first asked for. They fit a binding.
+    pub(crate) fn table(&self, batch: &mut Batch, group: &QueryGroup) -> Result<Buffer> {
+        let mut table = group.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = &*table {
+            return Ok(table.clone());
+        }
+        let rows = 0..group.queries.compact.rows() as u32;
+        let made = self.gpu.scratch(self.table_row_bytes() * u64::from(rows.end))?;
+        self.fill_table(batch, group, rows, &made)?;
+        Ok(table.insert(made).clone())
+    }
+
+    /// Bytes of a query row's similarities with all centroids.
+    fn table_row_bytes(&self) -> u64 {
+        self.held().codec.as_ref().map_or(0, |codec| 4 * codec.shape.centroids as u64)
+    }
+
+    fn fill_table(&self, batch: &mut Batch, group: &QueryGroup, rows: Range<u32>, to: &Buffer) -> Result<()> {
+        let codec = self.held().codec.as_ref().expect("of residual documents");
+        let rows_here = rows.end - rows.start;
+        let params = MatmulParams {
+            m: codec.shape.centroids as u32,
+            n: rows_here,
+            k: 4 * self.held().stride,
+            a_stride: self.held().stride,
+            b_stride: group.queries.stride,
+            c_stride: rows_here,
+            a_start: codec.centroids_at,
+            b_start: rows.start * group.queries.stride,
+            ..MatmulParams::default()
+        };
+        matmul(batch, false, params, [&codec.buffer, &group.queries.rows, &self.nothing, to])
+    }
+
+    /// Runs the kernel that meets documents over what `params` say; over residual ones once for every table that it takes.
     #[allow(clippy::too_many_arguments, reason = "what the kernel binds")]
     fn dispatch(
         &self,
@@ -506,17 +579,49 @@ impl Job {
         ];
         let flags = flags.into_iter().map(|(set, flag)| if set { flag } else { 0 }).sum();
         let params = ForwardParams { ids_at: shard.slots_at, flags, ..params };
-        let buffers = [
-            &group.queries.rows,
-            &shard.rows,
-            meta,
-            &shard.meta,
-            group.queries.factors.as_ref().unwrap_or(&self.nothing),
-            self.held().codec.as_ref().or(factors).unwrap_or(&self.nothing),
-            values,
-            winners,
-        ];
-        batch.dispatch(&self.plan.variant(), &params, &buffers, params.work as usize)
+        let variant = self.plan.variant();
+        let buffers = |factors| {
+            let q_factors = group.queries.factors.as_ref().unwrap_or(&self.nothing);
+            [&group.queries.rows, &shard.rows, meta, &shard.meta, q_factors, factors, values, winners]
+        };
+        if self.held().codec.is_none() {
+            let buffers = buffers(factors.unwrap_or(&self.nothing));
+            return batch.dispatch(&variant, &params, &buffers, params.work as usize);
+        }
+        let bytes = self.table_row_bytes();
+        let parts = group.table_parts(bytes, self.most);
+        let largest = parts.iter().map(|part| u64::from(part.rows.end - part.rows.start) * bytes).max();
+        let whole = parts.len() == 1;
+        let table = match largest {
+            None => return Ok(()),
+            Some(bytes) if bytes > self.gpu.caps.max_binding => {
+                return Err(Error::Limit {
+                    argument: "centroids".into(),
+                    limit: format!("{} bytes of similarities with query tokens", self.gpu.caps.max_binding),
+                    got: bytes.to_string(),
+                });
+            }
+            Some(_) if whole => self.table(batch, group)?,
+            Some(bytes) => self.gpu.scratch(bytes)?,
+        };
+        for TablePart { blocks, rows } in parts {
+            if !whole {
+                self.fill_table(batch, group, rows.clone(), &table)?;
+            }
+            let here = blocks.end - blocks.start;
+            // Every workgroup of a list looks whether it is its turn.
+            let work = if self.plan.list { params.work } else { params.work / params.blocks * here };
+            let params = ForwardParams {
+                work,
+                blocks: here,
+                block0: blocks.start,
+                table_row0: rows.start,
+                table_stride: rows.end - rows.start,
+                ..params
+            };
+            batch.dispatch(&variant, &params, &buffers(&table), work as usize)?;
+        }
+        Ok(())
     }
 
     /// Sums of maxima. `pairs`: eight words each, as the kernel `forward_sum` wants them.
@@ -545,7 +650,7 @@ impl Job {
 
     /// Blocks of `group` on the device, as a cross product wants them, and where first rows begin.
     pub(crate) fn cross_meta(&self, group: &QueryGroup) -> Result<(Buffer, u32)> {
-        let (meta, offsets_at, _) = group.meta(&[]);
+        let (meta, offsets_at, _) = self.meta(group, &[]);
         Ok((self.gpu.scratch_with(bytemuck::cast_slice(&meta))?, offsets_at))
     }
 
@@ -660,7 +765,8 @@ impl Job {
             words += rows * segments;
             items += 4 * blocks * segments + 8;
             work += rows * self.mean_rows * self.dim as u64;
-            let meta = (group.blocks.len() + group.count() + 1) as u64;
+            let weights = self.held().codec.as_ref().map_or(0, |codec| codec.weights.len());
+            let meta = (group.words() + weights) as u64;
             if n > 0 && (words > most || items + meta > most || work > self.gpu.caps.max_work) {
                 return start + n;
             }
@@ -698,7 +804,7 @@ impl Job {
                 maxima += rows.len() as u32;
             }
         }
-        let (meta, offsets_at, items_at) = group.meta(&items.concat());
+        let (meta, offsets_at, items_at) = self.meta(group, &items.concat());
         let meta = self.gpu.scratch_with(bytemuck::cast_slice(&meta))?;
         let words = if finish == Finish::Scores { listed.len() } else { maxima as usize };
         let values = self.gpu.scratch(4 * words as u64)?;
@@ -740,7 +846,7 @@ impl Job {
     ) -> Result<Buffer> {
         let (held, finish) = (self.held(), self.finish(group));
         let work = group.count() * width;
-        let (head, offsets_at, blocks_at) = group.meta(&group.first_block);
+        let (head, offsets_at, blocks_at) = self.meta(group, &group.first_block);
         let items = width * group.blocks.len() / 4;
         let items_at = head.len();
         let meta = self.gpu.scratch(4 * (items_at + 4 * items * held.shards.len()) as u64)?;

@@ -10,14 +10,14 @@ use maxsim_core::{
     Cancel, Codec, Documents, Error, Forward, Hit, Options, Output, PlaidHits, PlaidIndex, PlaidOptions,
     PlaidSearch, Result, Submission, Tokens,
 };
-use maxsim_shaders::kernels::{self, Element, SORTED};
+use maxsim_shaders::kernels::{self, SORTED};
 
 use crate::device::Gpu;
 use crate::matmul::{MatmulParams, matmul};
 use crate::memory::Buffer;
 use crate::passes::{Job, Listed, Opened, Passes, QueryGroup};
-use crate::plan::ForwardPlan;
-use crate::residual::{RowWriter, upload_codec};
+use crate::plan::{ForwardPlan, Stored};
+use crate::residual::{CodecShape, RowWriter, upload_codec};
 use crate::retrieve::{Runs, Selection, score_of};
 use crate::rows::{Compact, Held, Rows, Stage};
 use crate::submit::{Batch, Flight, Pending, started};
@@ -76,8 +76,6 @@ pub(crate) struct Index {
     centroids: usize,
     dim: usize,
     tokens: usize,
-    /// Where centroids begin in the codec, in vectors.
-    centroids_at: u32,
 }
 
 impl Index {
@@ -104,7 +102,7 @@ impl Index {
             offsets.extend(segment.parts().offsets[1..].iter().map(|end| start + end));
         }
         let compact = Compact::packed(offsets);
-        let codec_buffer = upload_codec(gpu, codec, resident)?;
+        let held_codec = upload_codec(gpu, codec, resident)?;
         let writer = RowWriter::new(codec);
         let rows = Rows { compact: &compact, stride: writer.stride, widest: 0, resident, longest: u32::MAX };
         let width = codec.residual_bytes();
@@ -123,14 +121,14 @@ impl Index {
             }
             stage.flush();
             codes.push(here);
-            None
+            Ok(None)
         })?;
         if !held.single() {
             let longest = compact.offsets.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
             let most = gpu.caps.max_binding / writer.stride as u64;
             return Err(limit("documents", format!("{most} tokens each on this device"), longest as usize));
         }
-        let mut held = writer.documents(held, &codec_buffer, true);
+        let mut held = writer.documents(held, held_codec, true);
         let buffer = |codes: &Vec<u32>| {
             let bytes = 4 * codes.len() as u64;
             let buffer = if resident { gpu.resident(bytes)? } else { gpu.scratch(bytes)? };
@@ -139,9 +137,19 @@ impl Index {
         };
         let codes = codes.iter().map(buffer).collect::<Result<Vec<_>>>()?;
         held.bytes += codes.iter().map(|codes| codes.raw().size()).sum::<u64>();
-        let centroids_at = 1 + codec.bucket_weights().len().div_ceil(4) as u32;
-        Ok(Self { held, codes, centroids: codec.count(), dim: codec.dim(), tokens, centroids_at })
+        Ok(Self { held, codes, centroids: codec.count(), dim: codec.dim(), tokens })
     }
+}
+
+/// What kernels for an index are chosen by.
+pub(crate) fn codec_shape(index: &PlaidIndex<'_>) -> Result<CodecShape> {
+    Ok(match index {
+        PlaidIndex::Host { codec, .. } => CodecShape::of(codec),
+        PlaidIndex::Resident(resident) => {
+            let index = resident.handle::<Arc<Index>>()?;
+            index.held.codec.as_ref().expect("an index has one").shape
+        }
+    })
 }
 
 /// What all queries share.
@@ -175,7 +183,8 @@ pub(crate) fn plaid_search(gpu: &Arc<Gpu>, op: &PlaidSearch<'_>, cancel: &Cancel
     };
     let q = op.q.clone().flattened();
     let probing = !options.exact && count > options.kept();
-    let plan = ForwardPlan::over(&q, Element::Residual, probing, false, &gpu.caps)?;
+    let codec = index.held.codec.as_ref().expect("an index has one");
+    let plan = ForwardPlan::over(&q, Stored::Residual(codec.shape), probing, false, &gpu.caps)?;
     let opened = Opened::Index(index.clone());
     let job = Job::over(gpu, plan, opened, (index.dim, index.tokens), [options.normalize, true])?;
     let allowed = op.allowed().map_or_else(Vec::new, |allowed| allowed.words().to_vec());
@@ -424,38 +433,23 @@ impl Search {
         batch.dispatch(&kernels::only(&kernels::MASK), &params, &buffers, (rows * columns).div_ceil(64))
     }
 
-    /// Similarities of all query tokens of a group with all centroids: `[tokens][centroids]`, or the other way round.
-    fn table(&self, batch: &mut Batch, group: &QueryGroup, by_centroid: bool) -> Result<Buffer> {
+    /// Similarities of all query tokens of a group with all centroids: `[tokens][centroids]`.
+    fn by_token(&self, batch: &mut Batch, group: &QueryGroup) -> Result<Buffer> {
         let (rows, centroids) = (group.queries.compact.rows(), self.index.centroids);
         let codec = self.index.held.codec.as_ref().expect("an index has one");
         let table = self.gpu.scratch(4 * (rows * centroids) as u64)?;
-        let nothing = self.gpu.scratch(0)?;
-        let (q, c) = (&group.queries.rows, codec);
-        let (q_stride, c_stride) = (group.queries.stride, self.index.held.stride);
-        let params = MatmulParams { k: 4 * c_stride, ..MatmulParams::default() };
-        if by_centroid {
-            let params = MatmulParams {
-                m: centroids as u32,
-                n: rows as u32,
-                a_stride: c_stride,
-                b_stride: q_stride,
-                c_stride: rows as u32,
-                a_start: self.index.centroids_at,
-                ..params
-            };
-            matmul(batch, false, params, [c, q, &nothing, &table])?;
-        } else {
-            let params = MatmulParams {
-                m: rows as u32,
-                n: centroids as u32,
-                a_stride: q_stride,
-                b_stride: c_stride,
-                c_stride: centroids as u32,
-                b_start: self.index.centroids_at,
-                ..params
-            };
-            matmul(batch, false, params, [q, c, &nothing, &table])?;
-        }
+        let params = MatmulParams {
+            m: rows as u32,
+            n: centroids as u32,
+            k: 4 * self.index.held.stride,
+            a_stride: group.queries.stride,
+            b_stride: self.index.held.stride,
+            c_stride: centroids as u32,
+            b_start: codec.centroids_at,
+            ..MatmulParams::default()
+        };
+        let buffers = [&group.queries.rows, &codec.buffer, &self.gpu.scratch(0)?, &table];
+        matmul(batch, false, params, buffers)?;
         Ok(table)
     }
 
@@ -475,9 +469,9 @@ impl Search {
         let mut bits = self.allowed.clone();
         bits.resize(probed_at + queries * words, 0);
         let bits = gpu.scratch_with(bytemuck::cast_slice(&bits))?;
-        let table = self.table(batch, group, true)?;
+        let table = self.job.table(batch, group)?;
         if rows > 0 {
-            let by_token = self.table(batch, group, false)?;
+            let by_token = self.by_token(batch, group)?;
             self.mask(batch, &by_token, [rows, index.centroids, 0], self.eligible.as_ref())?;
             let selection = Selection { gpu, queries: rows, width: self.probes, largest: true };
             let best = selection.best(batch, &by_token, 0, index.centroids)?;

@@ -1,9 +1,15 @@
 //! From an operator and a device's capabilities to kernel variants. Pure: nothing here touches a device.
 
-use maxsim_core::{BackendKind, DType, Error, Forward, FromHidden, Op, Pairing, Plan, Result, Tokens};
+use maxsim_core::{
+    BackendKind, DType, Documents, Error, Forward, FromHidden, Op, Pairing, Plan, Result, Tokens,
+};
 use maxsim_shaders::Variant;
-use maxsim_shaders::kernels::{self, COOP_PADDING, COOP_TILES, CoopTile, Element, TILES, Tile};
+use maxsim_shaders::kernels::{
+    self, COOP_PADDING, COOP_TILES, CoopTile, Element, RESIDUAL_TILES, ResidualTile, TILES, Tile,
+};
 
+use crate::residual::CodecShape;
+use crate::rows::Held;
 use crate::tier::Tier;
 
 /// What plans depend on.
@@ -39,18 +45,21 @@ impl Caps {
 /// Rows of queries and documents that a workgroup takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Block {
-    /// Of the kernel `forward`.
-    Plain(&'static Tile),
+    /// Of the kernel `forward`: how documents are read.
+    Plain(Element, &'static Tile),
     /// Of the kernel `forward_coop`: matrices, subgroups.
     Coop((u32, u32), &'static CoopTile),
+    /// Of the kernel `forward_residual`: bits of a bucket.
+    Residual(u32, &'static ResidualTile),
 }
 
 impl Block {
     /// Query rows.
     pub(crate) fn rows(&self) -> u32 {
         match self {
-            Self::Plain(tile) => tile.bm,
+            Self::Plain(_, tile) => tile.bm,
             Self::Coop((extent, _), tile) => tile.bm(*extent),
+            Self::Residual(_, tile) => tile.bm,
         }
     }
 }
@@ -58,12 +67,19 @@ impl Block {
 /// Largest dimension whose integer dot products fit 31 bits: 127 · 128 each.
 const I8_DOT_DIM: usize = (i32::MAX as usize) / (128 * 128);
 
+/// How documents are read by the kernels that score them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Token vectors.
+    As(Element),
+    /// Codes and packed residuals.
+    Residual(CodecShape),
+}
+
 /// How a scoring operator is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ForwardPlan {
-    /// How documents are read.
-    pub(crate) element: Element,
-    /// Rows that a workgroup takes.
+    /// The kernel, and rows that a workgroup takes.
     pub(crate) block: Block,
     /// Whether pairs are listed or are a cross product.
     pub(crate) list: bool,
@@ -74,18 +90,22 @@ pub(crate) struct ForwardPlan {
 impl ForwardPlan {
     /// The plan of `op`.
     pub(crate) fn new(op: &Forward<'_>, caps: &Caps) -> Result<Self> {
-        let element = match op.d.is_residual() {
-            true => Element::Residual,
-            false => element(op.q.dtype(), op.d.dtype(), op.q.dim()),
+        let stored = match &op.d {
+            Documents::Residual(residual) => Stored::Residual(CodecShape::of(residual.codec())),
+            Documents::Resident(resident) if resident.meta().residual => {
+                let codec = resident.handle::<Held>()?.codec.as_ref().expect("of residual documents");
+                Stored::Residual(codec.shape)
+            }
+            _ => Stored::As(element(op.q.dtype(), op.d.dtype(), op.q.dim())),
         };
         let list = !matches!(op.pairing, Pairing::Cross);
-        Self::over(&op.q, element, list, op.options.argmax, caps)
+        Self::over(&op.q, stored, list, op.options.argmax, caps)
     }
 
-    /// The plan for queries that meet documents stored as `element`.
+    /// The plan for queries that meet documents that are `stored` so.
     pub(crate) fn over(
         q: &Tokens<'_>,
-        element: Element,
+        stored: Stored,
         list: bool,
         argmax: bool,
         caps: &Caps,
@@ -94,37 +114,44 @@ impl ForwardPlan {
         // A cross product fills blocks with rows of several queries.
         let rows = if list { longest } else { longest.max(q.slots()) };
         // Which kernel it is depends on types alone, so that bits do not depend on shapes.
-        let blocks = blocks(q.dtype(), element, caps);
+        let blocks = blocks(q.dtype(), stored, caps);
         let block =
             blocks.iter().find(|block| rows <= block.rows() as usize).unwrap_or(&blocks[blocks.len() - 1]);
-        Ok(Self { element, block: *block, list, argmax })
+        Ok(Self { block: *block, list, argmax })
     }
 
     /// Whether query rows stay as they are stored; else they become f32.
     pub(crate) fn stored_queries(&self) -> bool {
-        self.element == Element::I8Dot || matches!(self.block, Block::Coop(..))
+        matches!(self.block, Block::Plain(Element::I8Dot, _) | Block::Coop(..))
     }
 
     /// The kernel that meets documents.
     pub(crate) fn variant(&self) -> Variant {
-        variant(self.element, self.block, self.argmax)
+        variant(self.block, self.argmax)
     }
 }
 
-fn variant(element: Element, block: Block, argmax: bool) -> Variant {
+fn variant(block: Block, argmax: bool) -> Variant {
     match block {
-        Block::Plain(tile) => kernels::forward(element, tile, argmax),
+        Block::Plain(element, tile) => kernels::forward(element, tile, argmax),
         Block::Coop(matrices, tile) => kernels::forward_coop(matrices, tile, argmax),
+        Block::Residual(nbits, tile) => kernels::forward_residual(nbits, tile, argmax),
     }
 }
 
-/// Blocks for queries of type `q` and documents stored as `element`, fewest rows first.
-fn blocks(q: DType, element: Element, caps: &Caps) -> Vec<Block> {
-    match caps.coop {
-        Some(matrices) if q == DType::F16 && element == Element::F16 => {
+/// Blocks for queries of type `q` and documents that are `stored` so, fewest rows first.
+fn blocks(q: DType, stored: Stored, caps: &Caps) -> Vec<Block> {
+    match (stored, caps.coop) {
+        (Stored::Residual(codec), _) => {
+            // The similarities of a block's rows with all centroids fit a binding.
+            let fits = |bm: u32| 4 * u64::from(bm) * codec.centroids as u64 <= caps.max_binding;
+            let most = RESIDUAL_TILES.iter().filter(|tile| fits(tile.bm)).count().max(1);
+            RESIDUAL_TILES[..most].iter().map(|tile| Block::Residual(codec.nbits, tile)).collect()
+        }
+        (Stored::As(Element::F16), Some(matrices)) if q == DType::F16 => {
             COOP_TILES.iter().map(|tile| Block::Coop(matrices, tile)).collect()
         }
-        _ => TILES.iter().map(Block::Plain).collect(),
+        (Stored::As(element), _) => TILES.iter().map(|tile| Block::Plain(element, tile)).collect(),
     }
 }
 
@@ -138,7 +165,8 @@ pub(crate) fn variants(q: DType, d: DType, caps: &Caps) -> Vec<Variant> {
         let mut elements = vec![element(q, d, 1), stored(d)];
         elements.dedup();
         for element in elements {
-            variants.extend(blocks(q, element, caps).into_iter().map(|block| variant(element, block, flag)));
+            let blocks = blocks(q, Stored::As(element), caps);
+            variants.extend(blocks.into_iter().map(|block| variant(block, flag)));
         }
     }
     variants.push(kernels::rows(stored(d), false, true));
@@ -178,7 +206,7 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
             selection(&mut all);
             if op.forward.options.argmax {
                 let plan = ForwardPlan::new(&op.forward, caps)?;
-                all.extend([variant(plan.element, plan.block, true), kernels::forward_sum(true)]);
+                all.extend([variant(plan.block, true), kernels::forward_sum(true)]);
             }
         }
         #[cfg(feature = "gradients")]
@@ -216,17 +244,18 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
             let q = op.q.clone().flattened();
             queries(&mut all, q.dtype(), false, op.options.normalize);
             // Whether few enough documents are allowed to score them all is not counted for this.
+            all.push(kernels::matmul(false));
             if !op.options.exact {
-                all.push(kernels::matmul(false));
                 let steps = [&PLAID_ELIGIBLE, &PLAID_PROBED, &PLAID_APPROX, &PLAID_ITEMS, &PLAID_RANK];
                 all.extend(steps.map(kernels::only));
             }
             all.push(kernels::only(&MASK));
+            let stored = Stored::Residual(crate::plaid::codec_shape(&op.index)?);
             // Every document, those that were chosen, and winners of the hits.
             let lists =
                 [(false, false, true), (true, false, !op.options.exact), (true, true, op.options.explain)];
             for (list, argmax, _) in lists.into_iter().filter(|&(.., wanted)| wanted) {
-                let plan = ForwardPlan::over(&q, Element::Residual, list, argmax, caps)?;
+                let plan = ForwardPlan::over(&q, stored, list, argmax, caps)?;
                 all.extend([plan.variant(), kernels::forward_sum(argmax)]);
             }
             selection(&mut all);
@@ -247,6 +276,9 @@ fn scoring(all: &mut Vec<Variant>, op: &Forward<'_>, argmax: bool, caps: &Caps) 
     queries(all, op.q.dtype(), plan.stored_queries(), op.options.normalize);
     if op.options.normalize {
         all.push(norms(if op.d.is_residual() { Element::Residual } else { stored(op.d.dtype()) }));
+    }
+    if op.d.is_residual() {
+        all.push(kernels::matmul(false));
     }
     all.extend([plan.variant(), kernels::forward_sum(argmax)]);
     Ok(())
@@ -281,7 +313,7 @@ fn head(all: &mut Vec<Variant>, op: &FromHidden<'_>, argmax: bool, caps: &Caps) 
         all.push(norms(Element::F32));
     }
     queries(all, op.q.dtype(), false, false);
-    let plan = ForwardPlan::over(&op.q, Element::F32, false, argmax, caps)?;
+    let plan = ForwardPlan::over(&op.q, Stored::As(Element::F32), false, argmax, caps)?;
     all.extend([plan.variant(), kernels::forward_sum(argmax)]);
     Ok(())
 }
@@ -298,10 +330,11 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
     if let Some(forward) = scored {
         let plan = ForwardPlan::new(forward, caps)?;
         let tile = match plan.block {
-            Block::Plain(t) => format!("{}×{} rows, {}×{} each", t.bm, t.bn, t.tm, t.tn),
+            Block::Plain(_, t) => format!("{}×{} rows, {}×{} each", t.bm, t.bn, t.tm, t.tn),
             Block::Coop((extent, lanes), t) => {
                 format!("{}×{} subgroups of {lanes}, 2×2 matrices {extent}×{extent} each", t.sm, t.sn)
             }
+            Block::Residual(_, t) => format!("{}×{} rows, {}×{} each", t.bm, t.bn, t.tm, t.tn),
         };
         choices = vec![
             ("kernel", plan.variant().kernel.name.into()),
@@ -319,9 +352,9 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
 
 fn operands(op: &Forward<'_>, plan: &ForwardPlan) -> String {
     let (q, d) = (op.q.dtype(), op.d.dtype());
-    match plan.element {
+    match plan.block {
         _ if plan.stored_queries() => format!("{q}×{d}"),
-        Element::Residual => format!("{q}×residual as f32"),
+        Block::Residual(..) => format!("{q}×residual as f32"),
         _ => format!("{q}×{d} as f32"),
     }
 }
@@ -373,7 +406,12 @@ mod tests {
                                 assert!(known.contains(&variant), "{}", variant.label());
                                 let prepared = variants(q_type, d_type, &caps);
                                 assert!(prepared.contains(&variant), "{}", variant.label());
-                                kernels.push((variant.kernel.name, plan.element));
+                                let element = if let Block::Plain(element, _) = plan.block {
+                                    Some(element)
+                                } else {
+                                    None
+                                };
+                                kernels.push((variant.kernel.name, element));
                             }
                         }
                     }

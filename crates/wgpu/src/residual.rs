@@ -14,8 +14,35 @@ use crate::submit::Batch;
 /// Words of a row before its buckets: number of the centroid, inverse norm.
 const HEAD: usize = 2;
 
-/// Centroids and weights as `lib/residual.wgsl` reads them.
-pub(crate) fn upload_codec(gpu: &Gpu, codec: &Codec<'_>, resident: bool) -> Result<Buffer> {
+/// Centroids and weights on the device.
+#[derive(Clone)]
+pub(crate) struct HeldCodec {
+    /// As `lib/residual.wgsl` reads them.
+    pub(crate) buffer: Buffer,
+    /// Weights of buckets.
+    pub(crate) weights: Vec<f32>,
+    /// What kernels are chosen by.
+    pub(crate) shape: CodecShape,
+    /// Where centroids begin in the buffer, in vectors.
+    pub(crate) centroids_at: u32,
+}
+
+/// What kernels for residual documents are chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CodecShape {
+    /// Bits of a bucket.
+    pub(crate) nbits: u32,
+    pub(crate) centroids: usize,
+}
+
+impl CodecShape {
+    pub(crate) fn of(codec: &Codec<'_>) -> Self {
+        Self { nbits: codec.nbits(), centroids: codec.count() }
+    }
+}
+
+/// Brings centroids and weights to the device.
+pub(crate) fn upload_codec(gpu: &Gpu, codec: &Codec<'_>, resident: bool) -> Result<HeldCodec> {
     let weights = codec.bucket_weights().len().next_multiple_of(4);
     let dim = codec.dim().next_multiple_of(4);
     let bytes = 4 * (4 + weights + codec.count() * dim) as u64;
@@ -43,7 +70,12 @@ pub(crate) fn upload_codec(gpu: &Gpu, codec: &Codec<'_>, resident: bool) -> Resu
         });
     }
     stage.flush();
-    Ok(buffer)
+    Ok(HeldCodec {
+        buffer,
+        weights: codec.bucket_weights().to_vec(),
+        shape: CodecShape::of(codec),
+        centroids_at: 1 + weights as u32 / 4,
+    })
 }
 
 /// How residual rows are written.
@@ -80,13 +112,13 @@ impl RowWriter {
     }
 
     /// Rows that were written, as documents; `normed`: with their inverse norms.
-    pub(crate) fn documents(&self, mut held: Held, codec: &Buffer, normed: bool) -> Held {
+    pub(crate) fn documents(&self, mut held: Held, codec: HeldCodec, normed: bool) -> Held {
         held.stride = self.vectors;
         if normed {
-            held.shards.iter_mut().for_each(|shard| shard.norms = Mutex::new(Some(codec.clone())));
+            held.shards.iter_mut().for_each(|shard| shard.norms = Mutex::new(Some(codec.buffer.clone())));
         }
-        held.bytes += codec.raw().size();
-        held.codec = Some(codec.clone());
+        held.bytes += codec.buffer.raw().size();
+        held.codec = Some(codec);
         held
     }
 }
@@ -107,9 +139,9 @@ impl Held {
                 }
             });
             stage.flush();
-            None
+            Ok(None)
         })?;
-        Ok(writer.documents(held, &codec, residual.inv_norms().is_some()))
+        Ok(writer.documents(held, codec, residual.inv_norms().is_some()))
     }
 }
 

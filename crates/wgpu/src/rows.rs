@@ -13,6 +13,7 @@ use maxsim_shaders::kernels;
 use crate::device::Gpu;
 use crate::memory::Buffer;
 use crate::plan::{Caps, stored};
+use crate::residual::HeldCodec;
 use crate::submit::Batch;
 
 /// Rows of a segment at most: longer documents are shared out among workgroups.
@@ -139,7 +140,7 @@ impl<'a> Stage<'a> {
 }
 
 /// Copies rows `range` of `compact` to `to`, `stride` bytes each.
-fn write_rows(
+pub(crate) fn write_rows(
     gpu: &Gpu,
     data: DataRef<'_>,
     dim: usize,
@@ -200,7 +201,7 @@ pub(crate) struct Held {
     /// 16-byte vectors per row.
     pub(crate) stride: u32,
     /// Centroids and weights of residual documents, whose `stride` is that of their decoded rows.
-    pub(crate) codec: Option<Buffer>,
+    pub(crate) codec: Option<HeldCodec>,
     /// First segment of every document and the end; `None`: segment `j` is document `j`.
     first: Option<Vec<u32>>,
     pub(crate) count: usize,
@@ -225,7 +226,15 @@ impl Held {
         let rows = Rows { compact, stride, widest, resident, longest: SEGMENT };
         let held = Self::shared_out(gpu, &rows, |range, to| {
             write_rows(gpu, tokens.data(), tokens.dim(), compact, range.clone(), stride, to);
-            scales_of(tokens.scales(), compact, range)
+            let scales = scales_of(tokens.scales(), compact, range);
+            let Some(scales) = scales else { return Ok(None) };
+            let buffer = if resident {
+                gpu.resident(4 * scales.len() as u64)?
+            } else {
+                gpu.scratch(4 * scales.len() as u64)?
+            };
+            gpu.queue.write_buffer(buffer.raw(), 0, bytemuck::cast_slice(&scales));
+            Ok(Some(buffer))
         })?;
         Ok(Self { dtype: tokens.dtype(), stride: stride as u32 / 16, ..held })
     }
@@ -234,7 +243,7 @@ impl Held {
     pub(crate) fn shared_out(
         gpu: &Gpu,
         rows: &Rows<'_>,
-        mut write: impl FnMut(Range<usize>, &Buffer) -> Option<Vec<f32>>,
+        mut write: impl FnMut(Range<usize>, &Buffer) -> Result<Option<Buffer>>,
     ) -> Result<Self> {
         let Rows { compact, stride, widest, resident, longest } = *rows;
         // Slots and factors are smaller than rows; so are segments, unless documents are empty.
@@ -274,8 +283,7 @@ impl Held {
                 meta.extend_from_slice(&slots[range.clone()]);
             }
             let rows = alloc(stride * (range.len() + padding))?;
-            let scales = write(range.clone(), &rows);
-            let scales = scales.map(|scales| with(bytemuck::cast_slice(&scales))).transpose()?;
+            let scales = write(range.clone(), &rows)?;
             let meta = with(bytemuck::cast_slice(&meta))?;
             bytes += [Some(&rows), Some(&meta), scales.as_ref()]
                 .into_iter()
@@ -455,9 +463,9 @@ impl Shard {
             return Ok(Some(norms.clone()));
         }
         if let Some(codec) = &held.codec {
-            crate::residual::norms(gpu, codec, self)?;
-            *norms = Some(codec.clone());
-            return Ok(Some(codec.clone()));
+            crate::residual::norms(gpu, &codec.buffer, self)?;
+            *norms = Some(codec.buffer.clone());
+            return Ok(Some(codec.buffer.clone()));
         }
         let factors = gpu.resident(4 * u64::from(self.count))?;
         let mut batch = Batch::new(gpu);

@@ -257,6 +257,44 @@ fn an_index() {
     }
 }
 
+/// Similarities with centroids that do not fit a binding together: a table for every few query rows.
+#[test]
+fn tables_in_parts() {
+    let Some([whole, split]) = engines() else { return };
+    let mut random = Random::named("tables in parts");
+    let (dim, count) = (8, 300);
+    for nbits in [1, 2, 4, 8] {
+        let lengths = [9u32, 0, 130, 64, 1];
+        let tokens = lengths.iter().sum::<u32>() as usize;
+        let offsets: Vec<u32> = [0, 9, 9, 139, 203, 204].into();
+        let centroids = normal(&mut random, count * dim);
+        let centroids = TensorRef::new(&centroids, &[count, dim]).unwrap();
+        let mut weights = normal(&mut random, 1 << nbits);
+        weights.sort_by(f32::total_cmp);
+        let codec = Codec::new(centroids, weights, nbits, ResidualLayout::Plaid).unwrap();
+        let codes: Vec<u32> = (0..tokens).map(|_| random.below(count) as u32).collect();
+        let width = codec.residual_bytes();
+        let residuals: Vec<u8> = (0..tokens * width).map(|_| random.bits() as u8).collect();
+        let documents = || Residual::packed(codec.clone(), &codes, &residuals, &offsets).unwrap();
+        for (queries, len) in [(2, 75), (7, 5)] {
+            let q = normal(&mut random, queries * len * dim);
+            let q = || Tokens::padded(&q, &[queries, len, dim]).unwrap();
+            let options = Options { normalize: true, argmax: true, ..Options::default() };
+            let pairs: Vec<u32> = (0..12).map(|_| random.below(queries) as u32).collect();
+            let others: Vec<u32> = (0..12).map(|_| random.below(lengths.len()) as u32).collect();
+            for op in [
+                Forward::maxsim(q(), documents(), options),
+                Forward::score_pairs(q(), documents(), pairs, others, options).unwrap(),
+            ] {
+                let one = score(&whole, Op::Forward(op.clone()));
+                let context = format!("{nbits} bits, {queries} queries of {len}");
+                compare::forward(&op, &one, &oracle::forward(&op), 1e-5, false).assert(&context);
+                assert_eq!(one, score(&split, Op::Forward(op)), "{context}");
+            }
+        }
+    }
+}
+
 /// Running an operator compiles nothing that `prepare_like` has not, and `explain` names what was compiled.
 #[test]
 fn prepared_operators() {

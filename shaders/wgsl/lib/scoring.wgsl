@@ -4,7 +4,7 @@
 
 struct Params {
     work: u32,      // workgroups that have something to do
-    blocks: u32,    // blocks of query rows
+    blocks: u32,    // blocks of query rows of this dispatch
     q_stride: u32,  // 16-byte vectors per query row
     d_stride: u32,  // 16-byte vectors per document row, as f32 for residual documents
     rows: u32,      // query rows of the pass
@@ -18,7 +18,12 @@ struct Params {
     items_at: u32,  // where q_meta holds the pairs of a list
     ids_at: u32,    // where d_meta holds the document-local index of every row, or 0
     flags: u32,     // of Q_FACTORS, …
-    unused: u32,
+    block0: u32,    // the first of the blocks
+    // Of residual documents:
+    dim: u32,       // elements per row
+    weights_at: u32, // where q_meta holds the weights of buckets
+    table_row0: u32, // the first query row of the table
+    table_stride: u32, // query rows of the table
 }
 
 // Flags. They are the same for all invocations, and testing them costs nothing beside a tile: fewer variants to compile.
@@ -28,7 +33,7 @@ const LIST: u32 = 4u;      // pairs are listed, not a cross product
 const MAXIMA: u32 = 8u;    // leave maxima per row, which `forward_sum` adds up
 
 @group(0) @binding(0) var<uniform> p: Params;
-// Blocks (first row, rows, first query, queries), first rows of queries, pairs (block, segment, score, first maximum).
+// Blocks (first row, rows, first query, queries), first rows of queries, weights of buckets, pairs (block, segment, score, first maximum).
 @group(0) @binding(3) var<storage, read> q_meta: array<u32>;
 // Segments (first row, rows, document, document-local index of the first row), local indices.
 @group(0) @binding(4) var<storage, read> d_meta: array<u32>;
@@ -51,7 +56,7 @@ struct Work {
 // Its segment is ABSENT for a pair that was made on the device and is none, or is another shard's.
 fn work_of(item: u32) -> Work {
     let at = select(0u, p.items_at + 4u * item, (p.flags & LIST) != 0u);
-    let block = select(item % p.blocks, q_meta[at], (p.flags & LIST) != 0u);
+    let block = select(p.block0 + item % p.blocks, q_meta[at], (p.flags & LIST) != 0u);
     let seg = select(p.seg0 + item / p.blocks, q_meta[at + 1u], (p.flags & LIST) != 0u);
     let there = select(seg, 0u, seg == ABSENT);
     let segment = vec2<u32>(d_meta[4u * there], d_meta[4u * there + 1u]);
