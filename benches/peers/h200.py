@@ -229,7 +229,7 @@ def main():
         "cases": [],
     }
     print(f"{record['device']}, empty kernel {empty:.1f} us")
-    print(f"{'case':30} {'floor':>8} {'ours':>9} {'wall':>9} {'resident':>9} {'peers':>40} {'ratio':>6}  checked")
+    print(f"{'case':30} {'floor':>8} {'ours':>9} {'clean':>9} {'wall':>9} {'resident':>9} {'peers':>40} {'ratio':>6}  checked")
     for case in ours:
         fp8 = case["name"].startswith(("fp8", "int8"))
         flops = FP8_FLOPS_PER_US if fp8 else FLOPS_PER_US
@@ -244,7 +244,7 @@ def main():
             ratio = f"{best / case['gpu_us']:.2f}" if best else "-"
             checked = {True: "ok", False: f"WRONG by {case.get('error')}", None: "-"}[case.get("correct")]
             print(
-                f"{case['name']:30} {case['floor_us']:8.1f} {case['gpu_us']:9.1f} {case['wall_us']:9.1f} "
+                f"{case['name']:30} {case['floor_us']:8.1f} {case['gpu_us']:9.1f} {case['gpu_clean_us']:9.1f} {case['wall_us']:9.1f} "
                 f"{case.get('wall_resident_us', float('nan')):9.1f} "
                 f"{text:>40} {ratio:>6}  {checked}",
                 flush=True,

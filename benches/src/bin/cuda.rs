@@ -210,6 +210,7 @@ impl Bench {
             "plan": plan,
             "gpu_us": median(&measured.gpu_us),
             "gpu_us_min": measured.gpu_us.iter().copied().fold(f64::INFINITY, f64::min),
+            "gpu_clean_us": median(&measured.gpu_clean_us),
             "wall_us": median(&measured.wall_us),
             "peak_bytes": measured.peak_bytes,
             "launches": measured.launches,

@@ -41,6 +41,9 @@ pub struct CudaOptions {
 pub struct Measurement {
     /// Microseconds of the GPU's work without copies: replays of a graph with the second-level cache flushed before each.
     pub gpu_us: Vec<f64>,
+    /// The same with the cache full of lines that were only read. The flush leaves written ones, and a kernel that streams memory
+    /// waits for as much to be written back as the cache holds.
+    pub gpu_clean_us: Vec<f64>,
     /// Microseconds of whole calls on the host, inputs that are not resident and results included.
     pub wall_us: Vec<f64>,
     /// Most bytes of device memory beside what was there before.
@@ -213,9 +216,11 @@ impl CudaBackend {
             wall_us.push(started.elapsed().as_secs_f64() * 1e6);
         }
         let peak_bytes = self.memory().1 - before;
-        let (gpu_us, launches) = self.context.time(repeats, run)?;
-        let gpu_us = gpu_us.into_iter().map(f64::from).collect();
-        Ok(Measurement { gpu_us, wall_us, peak_bytes, launches })
+        let (gpu_us, launches) = self.context.time(repeats, false, run)?;
+        let (gpu_clean_us, _) = self.context.time(repeats, true, run)?;
+        let numbers = |us: Vec<f32>| us.into_iter().map(f64::from).collect();
+        let (gpu_us, gpu_clean_us) = (numbers(gpu_us), numbers(gpu_clean_us));
+        Ok(Measurement { gpu_us, gpu_clean_us, wall_us, peak_bytes, launches })
     }
 
     /// Measures every tile that scoring shapes of `class` can have, each on a backend that `make` sets up with a table, and returns the

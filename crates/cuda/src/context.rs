@@ -8,6 +8,7 @@ use maxsim_core::Result;
 
 use crate::device::{Caps, Device, Function, Launch, Repeatable, Step, Unit};
 use crate::memory::{Buffer, Pool, Recording};
+use crate::operands::inverse_norms;
 
 /// Bytes of workspace that an operator may use beside its inputs and outputs, where it can choose.
 pub(crate) const WORKSPACE: usize = 64 << 20;
@@ -162,22 +163,40 @@ impl Context {
     }
 
     /// Device time of what `run` gives to the queue beside copies: microseconds of each repetition, and the number of
-    /// launches and fills.
+    /// launches and fills. `clean`: with the cache full of what was read, so that nothing is written back meanwhile.
     pub(crate) fn time<T>(
         &self,
         repeats: usize,
+        clean: bool,
         run: impl FnOnce() -> Result<T>,
     ) -> Result<(Vec<f32>, usize)> {
+        let flushed = if clean { self.pool.device().flushed() } else { 0 };
+        let (read, mut reading) = self.record(|| self.read_all(flushed))?;
         let (kept, mut recording) = self.record(run)?;
         let count = recording.steps.iter().filter(|step| !matches!(step, Step::Read { .. })).count();
-        // SAFETY: nothing that was freed meanwhile has been handed out, and what was not is in `kept`.
+        // SAFETY: nothing that was freed meanwhile has been handed out, and what was not is in `read` and `kept`.
         let times = unsafe {
-            let work = self.ready(&mut recording, false);
-            work.and_then(|work| self.pool.device().time(&*work, repeats))
+            let before = if flushed > 0 { Some(self.ready(&mut reading, false)) } else { None };
+            before.transpose().and_then(|before| {
+                let work = self.ready(&mut recording, false)?;
+                self.pool.device().time(before.as_deref(), &*work, repeats)
+            })
         };
-        drop(kept);
+        drop((read, kept));
+        self.pool.forget(&mut reading);
         self.pool.forget(&mut recording);
         Ok((times?, count))
+    }
+
+    /// Reads so many bytes of memory, writes next to none.
+    fn read_all(&self, bytes: usize) -> Result<Option<(Buffer, Buffer)>> {
+        const ROW: usize = 4096;
+        if bytes < ROW {
+            return Ok(None);
+        }
+        let rows = self.pool.buffer(bytes)?;
+        let norms = inverse_norms(self, &rows, ROW as u32, (bytes / ROW) as u32, ROW as u32 / 4)?;
+        Ok(Some((rows, norms)))
     }
 }
 

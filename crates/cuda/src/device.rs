@@ -157,11 +157,19 @@ pub(crate) trait Device: Send + Sync {
     /// # Safety
     /// `params` is what the kernel takes, and every address in it is memory of this device that is large enough.
     unsafe fn launch(&self, function: &Function, launch: Launch, params: &[u8]) -> Result<()>;
-    /// Microseconds the device takes for `work`, `repeats` times, with the second-level cache flushed before each.
+    /// Bytes that are written before each repetition of [`time`](Self::time); 0: there is no cache to flush.
+    fn flushed(&self) -> usize;
+    /// Microseconds the device takes for `work`, `repeats` times, with the second-level cache flushed before each, and then `before`
+    /// run.
     ///
     /// # Safety
     /// As [`Repeatable::repeat`].
-    unsafe fn time(&self, work: &dyn Repeatable, repeats: usize) -> Result<Vec<f32>>;
+    unsafe fn time(
+        &self,
+        before: Option<&dyn Repeatable>,
+        work: &dyn Repeatable,
+        repeats: usize,
+    ) -> Result<Vec<f32>>;
     /// The bytes by which a kernel knows `map`.
     fn tensor_map(&self, map: &TensorMap) -> Result<[u64; 16]>;
 }

@@ -505,7 +505,16 @@ impl Device for Driver {
         Ok(())
     }
 
-    unsafe fn time(&self, work: &dyn Repeatable, repeats: usize) -> Result<Vec<f32>> {
+    fn flushed(&self) -> usize {
+        FLUSH
+    }
+
+    unsafe fn time(
+        &self,
+        before: Option<&dyn Repeatable>,
+        work: &dyn Repeatable,
+        repeats: usize,
+    ) -> Result<Vec<f32>> {
         self.queue.enter()?;
         let stream = self.queue.stream;
         let wrong = |e| failed("a graph", e);
@@ -515,6 +524,7 @@ impl Device for Driver {
         // SAFETY: events, stream and memory are alive until the last event was waited for; the work by the caller's promise.
         let once = |i: usize| unsafe {
             cu::memset_d8_async(flush, i as u8, FLUSH, stream).map_err(wrong)?;
+            before.map_or(Ok(()), |before| before.repeat(None))?;
             cu::event::record(start, stream).map_err(wrong)?;
             work.repeat(None)?;
             cu::event::record(end, stream).map_err(wrong)?;

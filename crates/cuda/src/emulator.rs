@@ -250,7 +250,16 @@ impl Device for Emulator {
         Ok(())
     }
 
-    unsafe fn time(&self, work: &dyn Repeatable, repeats: usize) -> Result<Vec<f32>> {
+    fn flushed(&self) -> usize {
+        0
+    }
+
+    unsafe fn time(
+        &self,
+        _before: Option<&dyn Repeatable>,
+        work: &dyn Repeatable,
+        repeats: usize,
+    ) -> Result<Vec<f32>> {
         let once = || {
             let started = std::time::Instant::now();
             // SAFETY: the caller's promise.

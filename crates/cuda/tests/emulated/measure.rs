@@ -15,7 +15,7 @@ fn work_is_repeated() {
     let case = Case::generate("measure", Family::Dense, params, &mut Random::named("measure"));
     let op = Op::Forward(case.op());
     let measured = backend.measure(&op, 3).unwrap();
-    assert_eq!((measured.gpu_us.len(), measured.wall_us.len()), (3, 3));
+    assert_eq!((measured.gpu_us.len(), measured.gpu_clean_us.len(), measured.wall_us.len()), (3, 3, 3));
     assert!(measured.launches >= 1);
     assert!(measured.peak_bytes > 0);
     assert_eq!(backend.memory().0, 0, "everything was given back");
