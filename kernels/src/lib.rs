@@ -34,6 +34,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "forward/tile.cuh",
     "forward/warpgroup.cuh",
     "head/backward.cuh",
+    "head/products.cuh",
     "head/project.cuh",
     "head/rows.cuh",
     "plaid/approx.cuh",
@@ -131,6 +132,10 @@ pub mod kernels {
         HEAD_HIDDEN = "head_hidden", "head/backward.cuh", "HiddenParams";
         /// Gradients of the projection and its bias.
         HEAD_WEIGHTS = "head_weights", "head/backward.cuh", "WeightParams";
+        /// Gradients of hidden states on tensor cores.
+        HEAD_HIDDEN_PRODUCTS = "head_hidden_products", "head/products.cuh", "HiddenParams";
+        /// Gradients of the projection and its bias on tensor cores.
+        HEAD_WEIGHTS_PRODUCTS = "head_weights_products", "head/products.cuh", "WeightParams";
         /// Partial sums added up.
         HEAD_ADD = "head_add", "head/backward.cuh", "AddParams";
     }

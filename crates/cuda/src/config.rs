@@ -783,6 +783,55 @@ pub(crate) fn head_weights(hidden: Kind) -> Unit {
     plain::<WeightParams>(kernels::HEAD_WEIGHTS, 128, &[("kStored", hidden as i64)])
 }
 
+/// `head/products.cuh`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadProducts {
+    kind: Kind,
+}
+
+impl HeadProducts {
+    /// Columns of the model that a block computes.
+    pub(crate) const COLUMNS: u32 = 128;
+    /// Rows that a block takes at a time: of hidden states' gradients, and of weights'.
+    pub(crate) const ROWS: [u32; 2] = [64, 32];
+
+    /// Where hidden states are multiplied as they are stored, with weights that were of 16 bits too. What it takes are types and
+    /// `dim` alone, so that gradients do not depend on what they are computed together with.
+    pub(crate) fn choose(
+        caps: &Caps,
+        product: Kind,
+        hidden: Stored,
+        weights: DType,
+        dim: u32,
+    ) -> Option<Self> {
+        let types = product.is_16_bit() && hidden == Stored::Vectors(product) && product.dtype() == weights;
+        let products = Self { kind: product };
+        let fits = dim <= Self::COLUMNS && dim.is_multiple_of(4) && products.hidden().1 <= caps.shared_block;
+        (caps.arch.path >= Path::Sm80 && types && fits).then_some(products)
+    }
+
+    fn unit<P>(self, kernel: Kernel, tiles: impl Fn(u32) -> u32) -> (Unit, u32) {
+        // Two blocks a multiprocessor: one multiplies while the other loads. f16's tiles of hidden states do not fit twice everywhere,
+        // their registers do.
+        let parts = if self.kind == Kind::BF16 { 1 } else { 2 };
+        // Rows of bf16, 16 bytes further apart than they are long.
+        let shared = tiles(parts) * (2 * Self::COLUMNS + 16);
+        let constants = [("kKind", self.kind as i64), ("kShared", shared.into())];
+        (Unit { min_blocks: 2, ..plain::<P>(kernel, 256, &constants) }, shared)
+    }
+
+    /// Gradients of hidden states, and the kernel's shared memory.
+    pub(crate) fn hidden(self) -> (Unit, u32) {
+        let tiles = |parts| parts * Self::COLUMNS + 2 * Self::ROWS[0];
+        self.unit::<HiddenParams>(kernels::HEAD_HIDDEN_PRODUCTS, tiles)
+    }
+
+    /// Gradients of the projection, likewise.
+    pub(crate) fn weights(self) -> (Unit, u32) {
+        self.unit::<WeightParams>(kernels::HEAD_WEIGHTS_PRODUCTS, |parts| (parts + 2) * Self::ROWS[1])
+    }
+}
+
 /// `head/backward.cuh`.
 pub(crate) fn head_add() -> Unit {
     plain::<AddParams>(kernels::HEAD_ADD, 256, &[])

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use maxsim_core::{Documents, Forward, FromHidden, FromHiddenBackward, Gradients, Pairing, Result, Tokens};
 
 use crate::backward::{Gather, Geometry, Operand, Returned, Target};
-use crate::config::{self, Kind, Stored};
+use crate::config::{self, HeadProducts, Kind, Stored};
 use crate::context::Context;
 use crate::device::{Reading, TensorMap, Unit};
 use crate::forward::{Projection, Scoring, project, score};
@@ -60,6 +60,12 @@ impl<'a> Head<'a> {
         let (stored, model) = (head.hidden.stored, head.hidden.dim);
         head.fused = config::head_project(context.caps(), product, stored, head.scored(), model, dim);
         Ok(head)
+    }
+
+    /// The kernels of its gradients on tensor cores.
+    fn products(&self) -> Option<HeadProducts> {
+        let (caps, weights) = (self.context.caps(), self.op.w.dtype());
+        HeadProducts::choose(caps, self.product, self.hidden.stored, weights, self.dim)
     }
 
     /// Elements from projected row to projected row.
@@ -294,7 +300,15 @@ pub(crate) fn from_hidden_backward(context: &Context, op: &FromHiddenBackward<'_
     let h_out = if wants.h { Some(zeros(head.hidden.rows.bytes())?) } else { None };
     let wants_b = wants.b && forward.b.is_some();
     let w_out = if wants.w || wants_b { Some(zeros(dim as usize * (model as usize + 1) * 4)?) } else { None };
-    let weights = pool.upload(&forward.w.data().to_f32())?;
+    let products = head.products();
+    let weights = match products {
+        Some(_) => None,
+        None => Some(pool.upload(&forward.w.data().to_f32())?),
+    };
+    let weights = match &weights {
+        None => (head.weights.rows.address(), head.weights.stride),
+        Some(weights) => (weights.address(), 4 * model),
+    };
     let scoring = forward.scoring();
     let Stored::Vectors(h_kind) = head.hidden.stored else { unreachable!("hidden states are vectors") };
     let waves = if q_rows > 0 { head.waves(GRADIENT_WAVE / 4) } else { vec![] };
@@ -343,11 +357,11 @@ pub(crate) fn from_hidden_backward(context: &Context, op: &FromHiddenBackward<'_
         let target = Target { out: &out, kind: Kind::F32, stride: 4 * dim, normalize, add: false };
         gather.documents(&q, &projected, packing, &target, |local, ranges| {
             let first = u64::from(rows.start + local.start);
-            let part = Winning::new(context, ranges, local.len() as u32)?;
+            let part = Winning::new(context, ranges, local.len() as u32, products)?;
             let grads = out.address() + u64::from(local.start) * u64::from(dim) * 4;
             if let Some(h_out) = &h_out {
                 let to = h_out.address() + first * u64::from(head.hidden.stride);
-                part.hidden(context, grads, &weights, dim, model, h_kind, to, head.hidden.stride)?;
+                part.hidden(context, grads, weights, dim, model, h_kind, to, head.hidden.stride)?;
             }
             if let Some(w_out) = &w_out {
                 let from = head.hidden.rows.address() + first * u64::from(head.hidden.stride);
@@ -386,10 +400,11 @@ struct Winning {
     count: Buffer,
     /// Rows there are in all.
     most: u32,
+    products: Option<HeadProducts>,
 }
 
 impl Winning {
-    fn new(context: &Context, ranges: &Buffer, most: u32) -> Result<Self> {
+    fn new(context: &Context, ranges: &Buffer, most: u32, products: Option<HeadProducts>) -> Result<Self> {
         let rows = context.pool.buffer(most as usize * 4)?;
         let count = context.pool.buffer(4)?;
         let (units, each) = config::head_compact();
@@ -408,35 +423,45 @@ impl Winning {
             // SAFETY: there is a range for every row, room for every row, and for the count of every block.
             unsafe { context.launch(unit, [blocks, 1], shared, &params)? };
         }
-        Ok(Self { rows, count, most })
+        Ok(Self { rows, count, most, products })
     }
 
+    /// `weights`: their address and the bytes from row to row, f32 unless `products` multiply them.
     #[allow(clippy::too_many_arguments, reason = "two matrices and a result")]
     fn hidden(
         &self,
         context: &Context,
         grads: u64,
-        weights: &Buffer,
+        (weights, weight_stride): (u64, u32),
         dim: u32,
         model: u32,
         kind: Kind,
         out: u64,
         out_stride: u32,
     ) -> Result<()> {
-        let unit = config::head_hidden(kind, model);
-        let [rows, columns] =
-            [unit.constant("kRows") as u32, (unit.constant("kThreads") * unit.constant("kWide")) as u32];
         let params = HiddenParams {
             grads,
-            weights: weights.address(),
+            weights,
             rows: self.rows.address(),
             count: self.count.address(),
             out,
             dim,
             model,
             out_stride,
-            unused: 0,
+            weight_stride,
         };
+        if let Some(products) = self.products {
+            let (unit, shared) = products.hidden();
+            let columns = model.div_ceil(HeadProducts::COLUMNS);
+            // Blocks keep their weights for all rows they take: no more of them than run at a time.
+            let blocks = (2 * context.caps().processors).div_ceil(columns);
+            let grid = [self.most.div_ceil(HeadProducts::ROWS[0]).min(blocks), columns];
+            // SAFETY: gradients, weights and result have the rows and columns said.
+            return unsafe { context.launch(&unit, grid, shared, &params) };
+        }
+        let unit = config::head_hidden(kind, model);
+        let [rows, columns] =
+            [unit.constant("kRows") as u32, (unit.constant("kThreads") * unit.constant("kWide")) as u32];
         let grid = [self.most.div_ceil(rows), model.div_ceil(columns)];
         // SAFETY: gradients, weights and result have the rows and columns said.
         unsafe { context.launch(&unit, grid, rows * 128 * 4, &params) }
@@ -454,7 +479,6 @@ impl Winning {
         model: u32,
         out: &Buffer,
     ) -> Result<()> {
-        let unit = config::head_weights(kind);
         let count = dim * (model + 1);
         let partials = context.pool.buffer(SEGMENTS as usize * count as usize * 4)?;
         let params = WeightParams {
@@ -468,10 +492,19 @@ impl Winning {
             stride,
             segments: SEGMENTS,
         };
-        let columns = model / (2 * unit.constant("kThreads") as u32) + 1;
-        let grid = [columns * dim.div_ceil(16), SEGMENTS];
+        let (unit, shared, blocks) = match self.products {
+            Some(products) => {
+                let (unit, shared) = products.weights();
+                (unit, shared, model / HeadProducts::COLUMNS + 1)
+            }
+            None => {
+                let unit = config::head_weights(kind);
+                let columns = model / (2 * unit.constant("kThreads") as u32) + 1;
+                (unit, 16 * 32 * 4, columns * dim.div_ceil(16))
+            }
+        };
         // SAFETY: gradients and hidden states have the rows and columns said, partial sums `count` per segment.
-        unsafe { context.launch(&unit, grid, 16 * 32 * 4, &params)? };
+        unsafe { context.launch(&unit, [blocks, SEGMENTS], shared, &params)? };
         let add = config::head_add();
         let params =
             AddParams { partials: partials.address(), out: out.address(), count, segments: SEGMENTS };

@@ -369,7 +369,7 @@ mirrored! {
         dim: u32,
         model: u32,
         out_stride: u32,
-        unused: u32,
+        weight_stride: u32,
     }
 }
 

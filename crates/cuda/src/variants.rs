@@ -6,7 +6,7 @@ use maxsim_core::{DType, Error, Precision, Result};
 use maxsim_kernels::kernels;
 
 use crate::arch::{Arch, Path};
-use crate::config::{self, Kind, Problem, Scorer, Stored, Use};
+use crate::config::{self, HeadProducts, Kind, Problem, Scorer, Stored, Use};
 use crate::device::{Caps, Unit};
 
 /// Architectures that kernels are built for ahead of time: compute capability, and KiB of shared memory of a block and of a
@@ -207,6 +207,8 @@ fn common(caps: &Caps) -> Vec<Unit> {
             config::head_hidden(kind, 5),
             config::head_weights(kind),
         ]);
+        let products = HeadProducts::choose(caps, kind, stored, kind.dtype(), 128);
+        units.extend(products.iter().flat_map(|products| [products.hidden().0, products.weights().0]));
     }
     for kind in floats {
         for to in [Kind::F16, Kind::BF16, Kind::E4M3, Kind::I8] {

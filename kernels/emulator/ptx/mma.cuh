@@ -18,6 +18,18 @@ MS_FN void load_matrices(u32 (&to)[4], const void* row) {
     });
 }
 
+MS_FN void load_transposed(u32 (&to)[4], const void* row) {
+    emulator::check_shared(row, 16, 16);
+    Matrices mine{to, static_cast<const u8*>(row)};
+    emulator::meet_warp(mine, "load_transposed", [](Matrices** lanes) {
+        for (int l = 0; l < 32; l++)
+            for (int m = 0; m < 4; m++)
+                for (int e = 0; e < 2; e++)
+                    std::memcpy(reinterpret_cast<u8*>(lanes[l]->to + m) + 2 * e,
+                                lanes[8 * m + 2 * (l % 4) + e]->row + 2 * (l / 4), 2);
+    });
+}
+
 struct Product {
     float* acc;
     const u32* a;

@@ -73,14 +73,14 @@ MS_FN void head_compact(const CompactParams& p) {
 
 struct HiddenParams {
     const float* grads;    // [rows, dim]: of projected rows before they were normalised
-    const float* weights;  // [dim, model]
+    const u8* weights;     // [dim, weight_stride bytes]
     const u32* rows;
     const u32* count;
     u8* out;               // [rows, out_stride bytes]
-    u32 dim, model, out_stride, unused;
+    u32 dim, model, out_stride, weight_stride;
 };
 
-// grad_H[row] = grads[row] · W, for the rows that won; kRows of them and kWide · kThreads columns a block.
+// grad_H[row] = grads[row] · W, W in f32, for the rows that won; kRows of them and kWide · kThreads columns a block.
 template <class C>
 MS_FN void head_hidden(const HiddenParams& p) {
     constexpr u32 kRows = C::kRows, kChunk = 128, kWide = C::kWide;
@@ -102,10 +102,10 @@ MS_FN void head_hidden(const HiddenParams& p) {
         u32 products = min_u32(kChunk, p.dim - k);
 #pragma unroll 4
         for (u32 c = 0; c < products; c++) {
-            const float* from = p.weights + u64(k + c) * p.model + column;
+            const u8* from = p.weights + u64(k + c) * p.weight_stride + column * 4;
             float w[kWide];
-            if constexpr (kWide == 4) load_four<kF32>(reinterpret_cast<const u8*>(from), w);
-            else w[0] = *from;
+            if constexpr (kWide == 4) load_four<kF32>(from, w);
+            else w[0] = load_element<kF32>(from);
 #pragma unroll
             for (u32 r = 0; r < kRows; r += 4) {
                 float g[4];

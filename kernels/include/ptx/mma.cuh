@@ -14,6 +14,15 @@ MS_FN void load_matrices(u32 (&to)[4], const void* row) {
 #endif
 }
 
+// The same of 16-bit elements, each matrix turned: a lane receives elements `2 · (l % 4)` and the next of column `l / 4`.
+MS_FN void load_transposed(u32 (&to)[4], const void* row) {
+#if __CUDA_ARCH__ >= 750
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row)));
+#endif
+}
+
 // `acc += A·Bᵀ` over 32 bytes of k: A is 16 rows, B 8. acc[0], acc[1]: row lane/4, columns 2(lane%4)+{0,1};
 // acc[2], acc[3]: row lane/4 + 8. For kI8 the accumulators are integers in the floats' bits.
 template <int kKind>

@@ -6,6 +6,7 @@
 mod calls;
 mod forward;
 mod golden;
+mod head;
 #[path = "../host/mod.rs"]
 mod host;
 mod invariance;
