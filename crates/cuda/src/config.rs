@@ -85,8 +85,8 @@ pub(crate) fn product(path: Path, q: DType, stored: Stored, precision: Precision
     }
     let fast = precision == Precision::Fast;
     match stored {
-        // Weights and centroids are f32; a 16-bit query meets them as a sum of two 16-bit parts (see `split`), an f32 query, where
-        // a kernel can, as two such sums (see `ResidualConfig`).
+        // Weights and centroids are f32: 16-bit queries meet the tables of the former in f32, and the latter as 16-bit numbers (two
+        // each in the tile kernel, see `split`).
         Stored::Residual { .. } if q.is_16_bit() => q,
         Stored::Residual { .. } if fast => Kind::BF16,
         Stored::Residual { .. } => Kind::F32,
@@ -424,13 +424,11 @@ impl WarpgroupConfig {
 /// Configuration of `plaid/residual.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ResidualConfig {
-    pub(crate) product: Kind,
-    /// What queries are stored as: what is multiplied, or f32, which are split into two 16-bit parts.
+    /// What queries are stored as; all are multiplied as f16, f32 in two parts.
     query: Kind,
     bits: u32,
     reversed: bool,
     steps: u32,
-    split: bool,
     scaled: bool,
     argmax: bool,
 }
@@ -451,12 +449,10 @@ impl ResidualConfig {
         };
         let fits = problem.dim.is_multiple_of(16) && (problem.dim * bits).is_multiple_of(128);
         (caps.arch.path >= Path::Sm80 && fits && problem.dim <= Self::DIM).then_some(Self {
-            product: if problem.product == Kind::F32 { Kind::F16 } else { problem.product },
             query: problem.product,
             bits,
             reversed,
             steps: problem.dim / 16,
-            split: !problem.fast,
             scaled: problem.scaled,
             argmax,
         })
@@ -473,18 +469,20 @@ impl ResidualConfig {
 
     /// Bytes of shared memory, as `ResidualLayout` lays them out.
     pub(crate) fn shared(&self) -> u32 {
+        let split = self.query == Kind::F32;
         let entry = match self.bits {
             2 => 0,
             8 => 1,
-            bits => 8 / bits,
+            bits => (if split { 8 } else { 4 }) / bits,
         };
-        let rests = if self.query == self.product { 0 } else { self.steps * 2 * 32 * 16 + self.rows() * 4 };
-        256 * entry * 4 + Self::WARPS * (self.rows() * 8 + rests)
+        let rests = if split { self.steps * 2 * 32 * 16 } else { 0 };
+        let scales = if self.query == Kind::F16 { 0 } else { self.rows() * 4 };
+        256 * entry * 4 + Self::WARPS * (self.rows() * 8 + rests + scales)
     }
 
     /// Blocks that share a multiprocessor as far as registers go.
     fn most_blocks(&self) -> u32 {
-        let short = self.query != self.product && matches!(self.bits, 1 | 8);
+        let short = self.query == Kind::F32 && matches!(self.bits, 1 | 8);
         if self.argmax || short { 2 } else { 3 }
     }
 
@@ -496,12 +494,10 @@ impl ResidualConfig {
         Unit {
             kernel: kernels::FORWARD_RESIDUAL,
             config: vec![
-                ("kProduct", self.product as i64),
                 ("kQuery", self.query as i64),
                 ("kBits", self.bits.into()),
                 ("kReversed", self.reversed.into()),
                 ("kSteps", self.steps.into()),
-                ("kSplit", self.split.into()),
                 ("kScaled", self.scaled.into()),
                 ("kArgmax", self.argmax.into()),
                 ("kThreads", (32 * Self::WARPS).into()),

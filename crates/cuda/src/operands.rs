@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use maxsim_core::{
-    Codec, DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens, dispatch,
+    Codec, DType, DataBuf, DataRef, Documents, Element, Residual, Result, Scales, Sequences, Tokens,
+    dispatch, f16,
 };
 
 use crate::backward::Operand;
@@ -334,17 +335,29 @@ pub(crate) struct ResidualParts {
     pub(crate) centroid_count: u32,
     /// `[256][8 / bits]`.
     pub(crate) weights: Buffer,
-    /// The power of two that brings the largest weight to [1, 2).
+    /// See [`weight_scale`].
     pub(crate) weight_scale: f32,
 }
 
-/// The power of two that brings the largest finite number to [1, 2), or as near as one of a reciprocal can; 1 if all are 0.
-fn to_unit(numbers: &[f32]) -> f32 {
-    let finite = numbers.iter().map(|x| x.abs()).filter(|x| x.is_finite());
-    match finite.fold(0.0, f32::max).to_bits() >> 23 {
-        0 => 1.0,
+/// What bucket weights are multiplied by before they are rounded to f16, which has a narrow range: the largest finite one ends in
+/// [1, 4) unless it is below 1e-29, and all together lose as little as possible. Few weights meet every token, so
+/// that their errors do not cancel. 1 if all are 0.
+fn weight_scale(weights: &[f32]) -> f32 {
+    const CANDIDATES: u16 = 1024;
+    let finite = weights.iter().copied().filter(|x| x.is_finite());
+    let to_unit = match finite.clone().map(f32::abs).fold(0.0, f32::max).to_bits() >> 23 {
+        0 => return 1.0,
         exponent => f32::from_bits((254 - exponent.clamp(27, 253)) << 23),
-    }
+    };
+    let lost = |scale: f32| -> f64 {
+        let lost =
+            |weight: f32| f64::from(f16::from_f32(weight * scale).to_f32() / scale) - f64::from(weight);
+        // In units of the largest: squares of small numbers are 0.
+        finite.clone().map(|weight| (lost(weight) * f64::from(to_unit)).powi(2)).sum()
+    };
+    let candidates = (0..CANDIDATES).map(|i| to_unit * (1.0 + f32::from(i) / f32::from(CANDIDATES)));
+    let scored = candidates.map(|scale| (lost(scale), scale));
+    scored.min_by(|a, b| a.0.total_cmp(&b.0)).expect("candidates").1
 }
 
 /// Tables of chunks: a search asks for the same ones again.
@@ -436,7 +449,7 @@ impl Held {
             centroids: context.pool.upload(&centroids)?,
             centroid_count: codec.count() as u32,
             weights: context.pool.upload(&weights)?,
-            weight_scale: to_unit(&weights),
+            weight_scale: weight_scale(codec.bucket_weights()),
         };
         let stored = Stored::residual(codec);
         let stride = stride(codec.residual_bytes());
@@ -670,5 +683,28 @@ pub(crate) fn scatter(
         DType::F16 => run::<maxsim_core::f16>(packing, packed, stride, dim, slots),
         DType::BF16 => run::<maxsim_core::bf16>(packing, packed, stride, dim, slots),
         _ => run::<f32>(packing, packed, stride, dim, slots),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_fit_into_f16() {
+        for size in [1e-28f32, 1e-6, 0.1, 1.0, 1e7, 1e30] {
+            let weights: Vec<f32> = [-0.11, -0.033, 0.0217, 0.0977].iter().map(|x| x * size).collect();
+            let scale = weight_scale(&weights);
+            let largest = weights.iter().fold(0f32, |most, x| most.max((x * scale).abs()));
+            assert!((1.0..4.0).contains(&largest), "{largest}");
+            for weight in &weights {
+                let off = f16::from_f32(weight * scale).to_f32() / scale - weight;
+                // A step of f16 at the largest is 2⁻¹⁰ of it.
+                assert!(off.abs() < weights[0].abs() / 8192.0, "{weight} by {off}");
+            }
+        }
+        assert_eq!(weight_scale(&[0.0, 0.0]), 1.0);
+        assert_eq!(weight_scale(&[f32::INFINITY, f32::NAN]), 1.0);
+        assert!(weight_scale(&[1e-40, f32::INFINITY]).is_finite());
     }
 }

@@ -35,7 +35,7 @@ fn scorer(caps: &Caps, op: &Forward<'_>, argmax: bool) -> Result<(Scorer, Kind)>
         purpose: Use::Scores { argmax },
     };
     let scorer = Scorer::choose(caps, &problem);
-    let product = if let Scorer::Residual(config) = scorer { config.product } else { product };
+    let product = if let Scorer::Residual(_) = scorer { Kind::F16 } else { product };
     Ok((scorer, product))
 }
 

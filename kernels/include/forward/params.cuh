@@ -53,7 +53,7 @@ struct ForwardParams {
     u32 partial_stride, table_stride, out_stride;
     u32 centroids;               // codes from here on count as masked
     u32 q_base;                  // query row of column 0 of `table` or a projection
-    float weight_scale;          // residual documents: the power of two that brings the largest weight to [1, 2)
+    float weight_scale;          // residual documents: brings the largest weight to [1, 4)
     u32 unused;
 };
 

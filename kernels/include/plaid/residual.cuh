@@ -5,8 +5,10 @@
 // without help of others: in which order elements are multiplied does not matter as long as queries have the same one.
 // Accumulators begin as ⟨q, centroid⟩, read from a table.
 //
-// Weights are scaled by a power of two that brings the largest to [1, 2), f32 queries by one for each row, so that the 16-bit
-// parts that both are split into hold what f32 does; a table entry meets them scaled alike, and the maximum is scaled back.
+// Both are multiplied as f16. Weights are scaled so that the largest is at least 1, and f32 and bf16 query rows by a power of two, so
+// that f16 holds what they hold; a table entry meets them scaled alike, and the maximum is scaled back. f32 queries are sums of two
+// such numbers, as are the weights that they meet: what is left out is below 2⁻²² of a term. For 16-bit queries one part of a weight
+// is close enough: 2⁻¹² of a term, where they themselves may be off by 2⁻⁹ or 2⁻¹² of what they were rounded from.
 //
 // Per token: its residual, code and factor once from memory, and 128 bytes of the table out of the second-level cache.
 #pragma once
@@ -17,26 +19,24 @@
 namespace maxsim {
 
 // `C` is the generated configuration:
-//   kProduct    what is multiplied (kF16 or kBF16)
-//   kQuery      what queries are stored as: this, or kF32; they are split too then
+//   kQuery      what queries are stored as
 //   kBits       of a residual's field
 //   kReversed   fields of a byte, and their bits, begin at its highest bit
 //   kSteps      products of 16 elements in a row; kSteps · kBits is a multiple of 8
-//   kSplit      weights as a sum of two 16-bit numbers, which is as exact as f32 here
 //   kScaled, kArgmax
 template <class C>
 struct ResidualLayout {
     static constexpr u32 kWarps = C::kThreads / kWarp;
     static constexpr u32 kRows = 32;
     static constexpr u32 kWords = C::kSteps * C::kBits / 8;  // of a lane's part of a residual
-    // Words of a byte's decoded fields, first parts and rests. Two bits are decoded without a table.
-    static constexpr u32 kEntry = C::kBits == 2 ? 0 : C::kBits == 8 ? 1 : 8 / C::kBits;
-    static constexpr bool kSplitQuery = C::kQuery != C::kProduct;
+    static constexpr bool kSplit = C::kQuery == kF32, kScaledQuery = C::kQuery != kF16;
+    // Words of a byte's decoded fields, first parts and then rests. Two bits are decoded without a table.
+    static constexpr u32 kEntry = C::kBits == 2 ? 0 : C::kBits == 8 ? 1 : (kSplit ? 8 : 4) / C::kBits;
     static constexpr u32 kTableAt = 0;
     static constexpr u32 kBestAt = 256 * kEntry * 4;
     static constexpr u32 kRestsAt = kBestAt + kWarps * kRows * 8;
-    static constexpr u32 kScales = C::kSteps * 2 * kWarp * 16;  // behind the rests
-    static constexpr u32 kRests = kSplitQuery ? kScales + kRows * 4 : 0;  // of a warp
+    static constexpr u32 kScales = kSplit ? C::kSteps * 2 * kWarp * 16 : 0;  // behind the rests
+    static constexpr u32 kRests = kScales + (kScaledQuery ? kRows * 4 : 0);  // of a warp
     static constexpr u32 kBytes = kRestsAt + kWarps * kRests;
     static_assert(kBytes == C::kShared, "the plan and the kernel disagree");
     static_assert(C::kSteps * C::kBits % 8 == 0, "a lane's part is whole words");
@@ -44,14 +44,12 @@ struct ResidualLayout {
 
 constexpr u32 kNoQuery = 0xffffffffu;
 
-// A number as one of 16 bits and, as far as it is not it, the rest.
-template <int kProduct>
+// A number as one of f16 and, as far as it is not it, the rest.
 MS_FN void split(float number, u16& first, u16& rest) {
-    u32 both = pack16<kProduct>(number, 0.0f);
-    first = u16(both);
-    float left = number - (kProduct == kF16 ? f16_to_f32(first) : bf16_to_f32(first));
+    first = f32_to_f16(number);
+    float left = number - f16_to_f32(first);
     // Not a number where the number is infinite or none: its first part says all there is.
-    rest = u16(pack16<kProduct>(left == left ? left : 0.0f, 0.0f));
+    rest = f32_to_f16(left == left ? left : 0.0f);
 }
 
 MS_FN float magnitude(float x) { return bits_to_float(float_to_bits(x) & 0x7fffffffu); }
@@ -85,7 +83,7 @@ struct ResidualKernel {
             for (u32 value = 0; value < 4; value++) {
                 // Its weight where it is the lowest field of a byte.
                 u16 first, rest;
-                split<C::kProduct>(p.weights[value * 4 + (C::kReversed ? 3 : 0)] * p.weight_scale, first, rest);
+                split(p.weights[value * 4 + (C::kReversed ? 3 : 0)] * p.weight_scale, first, rest);
                 first_low |= u32(first & 0xff) << 8 * value, first_high |= u32(first >> 8) << 8 * value;
                 rest_low |= u32(rest & 0xff) << 8 * value, rest_high |= u32(rest >> 8) << 8 * value;
             }
@@ -95,13 +93,13 @@ struct ResidualKernel {
                 const float* weights = p.weights + byte * kFields;
                 u32* entry = table() + byte * L::kEntry;
                 u16 first[kFields], rest[kFields];
-                for (u32 f = 0; f < kFields; f++) split<C::kProduct>(weights[f] * p.weight_scale, first[f], rest[f]);
+                for (u32 f = 0; f < kFields; f++) split(weights[f] * p.weight_scale, first[f], rest[f]);
                 if constexpr (kFields == 1) {
                     entry[0] = first[0] | u32(rest[0]) << 16;
                 } else {
                     for (u32 f = 0; f < kHalf; f++) {
                         entry[f] = first[2 * f] | u32(first[2 * f + 1]) << 16;
-                        entry[kHalf + f] = rest[2 * f] | u32(rest[2 * f + 1]) << 16;
+                        if constexpr (L::kSplit) entry[kHalf + f] = rest[2 * f] | u32(rest[2 * f + 1]) << 16;
                     }
                 }
             }
@@ -147,7 +145,7 @@ struct ResidualKernel {
                 u32 k = element(step, e) * size_of(C::kQuery);
                 return row != kNoQuery && k < p.q_stride ? k : kNoQuery;
             };
-            if constexpr (L::kSplitQuery) {
+            if constexpr (L::kScaledQuery) {
                 auto number = [&](u32 step, u32 e) {
                     u32 at = load(step, e);
                     return at == kNoQuery ? 0.0f : load_element<C::kQuery>(from + at);
@@ -163,11 +161,13 @@ struct ResidualKernel {
                 for (u32 step = 0; step < C::kSteps; step++) {
                     u16 x[4], rest[4];
 #pragma unroll
-                    for (u32 e = 0; e < 4; e++) split<C::kProduct>(number(step, e) * scale, x[e], rest[e]);
+                    for (u32 e = 0; e < 4; e++) split(number(step, e) * scale, x[e], rest[e]);
                     queries[step][n][0] = x[0] | u32(x[1]) << 16;
                     queries[step][n][1] = x[2] | u32(x[3]) << 16;
-                    u64& to = reinterpret_cast<u64*>(&rests(step, n / 2))[n % 2];
-                    to = rest[0] | u32(rest[1]) << 16 | u64(rest[2] | u32(rest[3]) << 16) << 32;
+                    if constexpr (L::kSplit) {
+                        u64& to = reinterpret_cast<u64*>(&rests(step, n / 2))[n % 2];
+                        to = rest[0] | u32(rest[1]) << 16 | u64(rest[2] | u32(rest[3]) << 16) << 32;
+                    }
                 }
             } else {
 #pragma unroll
@@ -250,7 +250,7 @@ struct ResidualKernel {
 #pragma unroll
                 for (u32 e = 0; e < 2; e++) {
                     // One factor at a time: their product may be out of range.
-                    if constexpr (L::kSplitQuery) x[2 * n + e] *= scales()[tile_row(quarter, n, e)];
+                    if constexpr (L::kScaledQuery) x[2 * n + e] *= scales()[tile_row(quarter, n, e)];
                     acc[n][2 * half + e] = x[2 * n + e] * p.weight_scale;
                 }
         }
@@ -267,7 +267,7 @@ struct ResidualKernel {
                 u32 places = fields | fields << 4 | 0x40404040u;
                 first[half] = select_bytes(first_low, first_high, places);
                 first[half + 2] = select_bytes(first_low, first_high, places >> 16);
-                if constexpr (C::kSplit) {
+                if constexpr (L::kSplit) {
                     rest[half] = select_bytes(rest_low, rest_high, places);
                     rest[half + 2] = select_bytes(rest_low, rest_high, places >> 16);
                 }
@@ -275,19 +275,22 @@ struct ResidualKernel {
                 u32 byte = words[step / 8] >> 8 * (step / 2 % 4) & 0xff;
                 const u32* entry = table() + byte * L::kEntry + 2 * (step % 2);
                 first[half] = entry[0], first[half + 2] = entry[1];
-                rest[half] = entry[4], rest[half + 2] = entry[5];
+                if constexpr (L::kSplit) rest[half] = entry[4], rest[half + 2] = entry[5];
             } else if constexpr (C::kBits == 4) {
                 u32 bytes = words[step / 2] >> 16 * (step % 2);
                 const u32* low = table() + (bytes & 0xff) * L::kEntry;
                 const u32* high = table() + (bytes >> 8 & 0xff) * L::kEntry;
                 first[half] = low[0], first[half + 2] = high[0];
-                rest[half] = low[1], rest[half + 2] = high[1];
+                if constexpr (L::kSplit) rest[half] = low[1], rest[half + 2] = high[1];
             } else {
                 u32 x[4];
 #pragma unroll
                 for (u32 i = 0; i < 4; i++) x[i] = table()[words[step] >> 8 * i & 0xff];
                 first[half] = select_bytes(x[0], x[1], 0x5410), first[half + 2] = select_bytes(x[2], x[3], 0x5410);
-                rest[half] = select_bytes(x[0], x[1], 0x7632), rest[half + 2] = select_bytes(x[2], x[3], 0x7632);
+                if constexpr (L::kSplit) {
+                    rest[half] = select_bytes(x[0], x[1], 0x7632);
+                    rest[half + 2] = select_bytes(x[2], x[3], 0x7632);
+                }
             }
         }
     }
@@ -318,16 +321,16 @@ struct ResidualKernel {
                 decode(words, step, first, rest);
 #pragma unroll
                 for (u32 n = 0; n < 4; n++) {
-                    multiply<C::kProduct>(acc[n], first, queries[step][n][0], queries[step][n][1]);
-                    if constexpr (C::kSplit)
-                        multiply<C::kProduct>(acc[n], rest, queries[step][n][0], queries[step][n][1]);
+                    multiply<kF16>(acc[n], first, queries[step][n][0], queries[step][n][1]);
+                    if constexpr (L::kSplit)
+                        multiply<kF16>(acc[n], rest, queries[step][n][0], queries[step][n][1]);
                 }
-                if constexpr (L::kSplitQuery) {
+                if constexpr (L::kSplit) {
 #pragma unroll
                     for (u32 pair = 0; pair < 2; pair++) {
                         U4 x = rests(step, pair);
-                        multiply<C::kProduct>(acc[2 * pair], first, x.x, x.y);
-                        multiply<C::kProduct>(acc[2 * pair + 1], first, x.z, x.w);
+                        multiply<kF16>(acc[2 * pair], first, x.x, x.y);
+                        multiply<kF16>(acc[2 * pair + 1], first, x.z, x.w);
                     }
                 }
             }
@@ -370,8 +373,8 @@ struct ResidualKernel {
             }
             if (lane < 4) {
                 u32 to = tile_row(lane, 0, i);
-                float x = b.value * reciprocal(p.weight_scale);
-                if constexpr (L::kSplitQuery) x *= reciprocal(scales()[to]);
+                float x = b.value / p.weight_scale;
+                if constexpr (L::kScaledQuery) x *= reciprocal(scales()[to]);
                 best_values()[to] = x;
                 if constexpr (C::kArgmax) best_rows()[to] = b.row;
             }
