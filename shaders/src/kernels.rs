@@ -95,10 +95,8 @@ pub struct ResidualTile {
     pub bm: u32,
     /// Tokens.
     pub bn: u32,
-    /// Query rows of an invocation, a multiple of 4.
+    /// Query rows of an invocation, a multiple of 4; it owns four tokens.
     pub tm: u32,
-    /// Tokens of an invocation.
-    pub tn: u32,
     /// Vectors of four elements of query rows staged at a time, a multiple of 8.
     pub kv: u32,
 }
@@ -106,9 +104,9 @@ pub struct ResidualTile {
 /// Tiles of `forward_residual`, fewest query rows first. Few invocations each: what they share is small, and documents end
 /// anywhere.
 pub const RESIDUAL_TILES: [ResidualTile; 3] = [
-    ResidualTile { bm: 16, bn: 128, tm: 16, tn: 4, kv: 8 },
-    ResidualTile { bm: 32, bn: 64, tm: 16, tn: 4, kv: 8 },
-    ResidualTile { bm: 64, bn: 64, tm: 16, tn: 4, kv: 8 },
+    ResidualTile { bm: 16, bn: 128, tm: 16, kv: 8 },
+    ResidualTile { bm: 32, bn: 64, tm: 16, kv: 8 },
+    ResidualTile { bm: 64, bn: 64, tm: 16, kv: 8 },
 ];
 
 /// Bits of a bucket.
@@ -128,7 +126,7 @@ pub fn forward_residual(nbits: u32, tile: &ResidualTile, argmax: bool) -> Varian
             ("BM", tile.bm),
             ("BN", tile.bn),
             ("TM", tile.tm),
-            ("TN", tile.tn),
+            ("QUADS", tile.tm / 4),
             ("KV", tile.kv),
             ("ARGMAX", argmax.into()),
         ],

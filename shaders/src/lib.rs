@@ -6,8 +6,9 @@
 //!
 //! The text is assembled by a preprocessor of three directives, each at the start of a line:
 //! `#import NAME` (the text of `lib/NAME`), `#if NAME` or `#if NAME == VALUE` with `#else` and `#endif`, and
-//! `#define NAME VALUE` (a default for a constant that the variant does not set). Constants become WGSL `const`s of type
-//! `u32`. No line is lost or added within a file, and [`Variant::locate`] finds where a line came from.
+//! `#for NAME COUNT` with `#endfor` (the lines between, once for every value of `@NAME`: what has to stay in registers is named,
+//! not indexed, as compilers of shaders need not unroll loops). Constants become WGSL `const`s of type `u32`.
+//! [`Variant::locate`] finds where a line came from.
 
 pub mod kernels;
 mod preprocess;

@@ -19,7 +19,7 @@ pub(crate) fn assemble(
     names: &[(&'static str, u32)],
     each: &mut dyn FnMut(&str, &'static str, usize),
 ) {
-    let mut state = State { defines: defines.clone(), names, imported: Vec::new() };
+    let mut state = State { defines, names, imported: Vec::new() };
     let mut constants = String::from(header);
     for (name, value) in defines {
         constant(&mut constants, name, *value);
@@ -45,7 +45,7 @@ pub(crate) fn push_number(to: &mut String, value: u32) {
 }
 
 struct State<'a> {
-    defines: Defines,
+    defines: &'a Defines,
     names: &'a [(&'static str, u32)],
     imported: Vec<&'static str>,
 }
@@ -53,15 +53,28 @@ struct State<'a> {
 impl State<'_> {
     fn include(&mut self, name: &str, each: &mut dyn FnMut(&str, &'static str, usize)) {
         let (name, text) = file(name).expect("a file that exists");
+        self.lines(name, 1, text, each);
+    }
+
+    /// `text` of the file `name`, from line `first`.
+    fn lines(
+        &mut self,
+        name: &'static str,
+        first: usize,
+        text: &str,
+        each: &mut dyn FnMut(&str, &'static str, usize),
+    ) {
         // Whether lines are taken, per open `#if`; an `#if` inside a part left out is left out whole.
         let mut open: Vec<bool> = Vec::new();
-        for (i, line) in text.split('\n').enumerate() {
+        let mut lines = text.split('\n').zip(first..);
+        while let Some((line, number)) = lines.next() {
             let taken = open.iter().all(|&taken| taken);
             let Some(directive) = line.strip_prefix('#') else {
-                each(if taken { line } else { "" }, name, i + 1);
+                each(if taken { line } else { "" }, name, number);
                 continue;
             };
             let (word, rest) = directive.split_once(' ').unwrap_or((directive, ""));
+            each("", name, number);
             match word {
                 "if" => open.push(self.holds(rest)),
                 "else" => {
@@ -72,29 +85,35 @@ impl State<'_> {
                     open.pop().expect("#endif after #if");
                 }
                 "import" if taken => self.import(rest, each),
-                "define" if taken => {
-                    let (name, value) = rest.split_once(' ').expect("#define NAME VALUE");
-                    let mut line = String::new();
-                    if self.value(name).is_none() {
-                        let value = self.value(value).expect("a number or a name");
-                        constant(&mut line, name, value);
-                        self.defines.push((name, value));
+                "import" => {}
+                "for" => {
+                    let (variable, count) = rest.split_once(' ').expect("#for NAME COUNT");
+                    let count = if taken { self.value(count).expect("a number or a name") } else { 0 };
+                    let (mut body, mut depth) = (String::new(), 1);
+                    for (line, _) in lines.by_ref() {
+                        depth += i32::from(line.starts_with("#for ")) - i32::from(line == "#endfor");
+                        if depth == 0 {
+                            break;
+                        }
+                        body.push_str(line);
+                        body.push('\n');
                     }
-                    each(&line, name, i + 1);
-                    continue;
+                    body.pop();
+                    for value in 0..count {
+                        self.lines(name, number + 1, &with(&body, variable, value), each);
+                    }
                 }
-                "import" | "define" => {}
                 _ => unreachable!("an unknown directive"),
             }
-            each("", name, i + 1);
         }
         assert!(open.is_empty(), "#if without #endif");
     }
 
-    fn import(&mut self, name: &'static str, each: &mut dyn FnMut(&str, &'static str, usize)) {
+    fn import(&mut self, name: &str, each: &mut dyn FnMut(&str, &'static str, usize)) {
+        let (name, _) = file(&["lib/", name].concat()).expect("a file that exists");
         if !self.imported.contains(&name) {
             self.imported.push(name);
-            self.include(&["lib/", name].concat(), each);
+            self.include(name, each);
         }
     }
 
@@ -107,6 +126,25 @@ impl State<'_> {
 
     fn value(&self, word: &str) -> Option<u32> {
         let named = |list: &[(&'static str, u32)]| list.iter().find(|(n, _)| *n == word).map(|(_, v)| *v);
-        word.parse().ok().or_else(|| named(&self.defines)).or_else(|| named(self.names))
+        word.parse().ok().or_else(|| named(self.defines)).or_else(|| named(self.names))
     }
+}
+
+/// `text` with `value` for `@variable`.
+fn with(text: &str, variable: &str, value: u32) -> String {
+    let mut parts = text.split('@');
+    let mut out = String::from(parts.next().unwrap_or(""));
+    for part in parts {
+        match part.strip_prefix(variable) {
+            Some(rest) => {
+                push_number(&mut out, value);
+                out.push_str(rest);
+            }
+            None => {
+                out.push('@');
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }

@@ -22,7 +22,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> out_keys: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out_indices: array<u32>;
 
-#define SIZE 1024
 const THREADS: u32 = SIZE / 4u;
 const NONE: u32 = 0xffffffffu;
 

@@ -334,7 +334,7 @@ pub(crate) fn explain(op: &Op<'_>, caps: &Caps) -> Result<Plan> {
             Block::Coop((extent, lanes), t) => {
                 format!("{}×{} subgroups of {lanes}, 2×2 matrices {extent}×{extent} each", t.sm, t.sn)
             }
-            Block::Residual(_, t) => format!("{}×{} rows, {}×{} each", t.bm, t.bn, t.tm, t.tn),
+            Block::Residual(_, t) => format!("{}×{} rows, {}×4 each", t.bm, t.bn, t.tm),
         };
         choices = vec![
             ("kernel", plan.variant().kernel.name.into()),
