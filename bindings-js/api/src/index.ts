@@ -731,6 +731,19 @@ export interface OpenIndexOptions extends LoadOptions {
   lazy?: boolean;
 }
 
+/**
+ * What tells encoders apart. Vectors of two models have nothing to do with each other, even where they have the same dimension:
+ * scores between them are noise that looks like scores. A {@link StaticEncoder} is one of these.
+ */
+export interface EncoderIdentity {
+  /** The model's name, for people. */
+  readonly name: string;
+  /** Where to load it from: a folder, a URL, or an id on a model hub. Absent for an encoder that programs bring along. */
+  readonly location?: string;
+  /** Equal for encoders whose vectors can be compared: 64 bits, such as of a hash of the model's files. */
+  readonly fingerprint: bigint;
+}
+
 /** Options of {@link Engine.buildIndex}. */
 export interface BuildIndexOptions extends CallOptions {
   /** Directory of the new index: in Node its path, in browsers `opfs:path` or a directory handle. */
@@ -757,6 +770,8 @@ export interface BuildIndexOptions extends CallOptions {
    * with by the next one of the same options and source.
    */
   source?: string;
+  /** What made the vectors: the index remembers it, for {@link IndexInfo.encoder} and those who search it. Default: not known. */
+  encoder?: EncoderIdentity;
   /** Hears of every batch. */
   onProgress?(progress: BuildProgress): void;
 }
@@ -785,6 +800,8 @@ export interface IndexInfo {
   readonly centroids: number;
   readonly ids: "number" | "text";
   readonly columns: readonly { readonly name: string; readonly type: "boolean" | "integer" | "float" | "text" }[];
+  /** What made its vectors, if whoever built the index said so. */
+  readonly encoder?: EncoderIdentity;
   readonly segments: number;
   /** Bytes that a search reads per token. */
   readonly bytesPerToken: number;
@@ -824,6 +841,8 @@ export interface IndexSearchOptions extends CallOptions, Selection {
   /** Also say which document token won each query token. Default false. */
   explain?: boolean;
   precision?: Precision;
+  /** What made the query: another encoder than that of the index, if that is known, is `ERR_VALUE` (`details.argument` `"encoder"`). */
+  encoder?: EncoderIdentity;
 }
 
 /** A found document. */
@@ -880,6 +899,8 @@ export interface Index {
 export interface IndexAddOptions extends CallOptions {
   /** Default false. */
   replace?: boolean;
+  /** What made the vectors: checked as that of {@link IndexSearchOptions}. */
+  encoder?: EncoderIdentity;
 }
 
 /** Options of {@link Engine.scorer}. */
@@ -943,7 +964,7 @@ export type IdArray = IntegerArray;
  * const { indices } = await docs.search(query.vectors, { topK: 3 });
  * ```
  */
-export interface StaticEncoder {
+export interface StaticEncoder extends EncoderIdentity {
   /** The model's name. */
   readonly name: string;
   /** Length of a vector. */

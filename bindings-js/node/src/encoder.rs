@@ -1,7 +1,7 @@
 //! The embedded static encoder.
 
-use maxsim_encode::{Encoded, StaticEncoder};
-use napi::bindgen_prelude::{Float32Array, Uint32Array};
+use maxsim_encode::{Encoded, Encoder, StaticEncoder};
+use napi::bindgen_prelude::{BigInt, Float32Array, Uint32Array};
 use napi_derive::napi;
 
 use crate::engine::{NativeCancel, flag};
@@ -35,6 +35,11 @@ impl NativeEncoder {
     #[napi(getter)]
     pub fn dim(&self) -> i64 {
         self.0.dim() as i64
+    }
+
+    #[napi(getter)]
+    pub fn fingerprint(&self) -> BigInt {
+        self.0.model_fingerprint().into()
     }
 
     #[napi(catch_unwind)]

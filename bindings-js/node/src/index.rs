@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maxsim::Cancel;
 use maxsim::plaid::store::{DeferredStorage, DirectoryStorage, PackStorage, Verify, shared};
-use maxsim::plaid::{Builder, ColumnType, Index, IndexWriter, SEGMENT_BYTES};
+use maxsim::plaid::{Builder, ColumnType, EncoderRecord, Index, IndexWriter, SEGMENT_BYTES};
 use maxsim_js::{Batch, Chosen, OpenBuild, OpenIndex};
 use napi::bindgen_prelude::{
     BigInt, BigUint64Array, Either, Env, Float32Array, Int32Array, Uint8Array, Uint32Array,
@@ -51,6 +51,29 @@ pub struct RawBuildOptions {
     pub seed: Option<i64>,
     pub replace: Option<bool>,
     pub source: Option<String>,
+    pub encoder: Option<RawEncoderIdentity>,
+}
+
+/// `EncoderIdentity` of `native.ts`.
+#[napi(object)]
+pub struct RawEncoderIdentity {
+    pub name: String,
+    pub location: Option<String>,
+    pub fingerprint: BigInt,
+}
+
+impl From<EncoderRecord> for RawEncoderIdentity {
+    fn from(EncoderRecord { name, location, fingerprint }: EncoderRecord) -> Self {
+        let location = Some(location).filter(|location| !location.is_empty());
+        Self { name, location, fingerprint: fingerprint.into() }
+    }
+}
+
+impl From<RawEncoderIdentity> for EncoderRecord {
+    fn from(RawEncoderIdentity { name, location, fingerprint }: RawEncoderIdentity) -> Self {
+        // TypeScript has checked that it fits.
+        Self { name, location: location.unwrap_or_default(), fingerprint: fingerprint.get_u64().1 }
+    }
 }
 
 /// `RawIndexSearch` of `native.ts`.
@@ -114,6 +137,7 @@ pub struct RawIndexInfo {
     pub centroids: i64,
     pub ids: String,
     pub columns: Vec<RawColumn>,
+    pub encoder: Option<RawEncoderIdentity>,
     pub segments: i64,
     pub bytes_per_token: f64,
     pub file_bytes: f64,
@@ -211,6 +235,7 @@ impl NativeIndex {
             ids: info.ids.to_string(),
             bytes_per_token: info.bytes_per_token(),
             columns: info.columns.into_iter().map(column).collect(),
+            encoder: info.encoder.map(Into::into),
             segments: info.segments as i64,
             file_bytes: info.file_bytes as f64,
         })
@@ -360,6 +385,7 @@ impl NativeEngine {
             seed: options.seed.map(|seed| seed as u64),
             replace: options.replace,
             source: options.source,
+            encoder: options.encoder.map(Into::into),
         };
         let (path, options) = (PathBuf::from(path), raw.options(SEGMENT_BYTES));
         promise_as(

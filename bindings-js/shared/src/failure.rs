@@ -1,6 +1,6 @@
 //! Errors as plain values; TypeScript makes `MaxSimError` of them.
 
-use maxsim_core::Error;
+use maxsim_core::{Error, not_finite};
 
 /// An entry of `MaxSimError.details`.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +46,7 @@ impl From<Error> for Failure {
             Error::NonFinite { position, got, .. } => {
                 number("position", *position as f64);
                 text("expected", "a finite number");
-                text("got", &got.to_string());
+                text("got", not_finite(*got));
             }
             Error::Limit { limit, got, .. } => {
                 text("limit", limit);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use maxsim_core::{Cancel, Engine, Error, MaybeSendSync, PlaidOptions, Result};
 use maxsim_plaid::store::pack;
 use maxsim_plaid::{
-    BuildOptions, Builder, DocumentId, Filter, IdKind, Index, IndexWriter, RemoteIndex, Row, SearchHit,
+    BuildOptions, Builder, DocumentId, EncoderRecord, Filter, IdKind, Index, IndexWriter, RemoteIndex, Row, SearchHit,
     Selection, TrainOptions, Value,
 };
 
@@ -186,6 +186,7 @@ pub struct RawBuildOptions {
     pub seed: Option<u64>,
     pub replace: Option<bool>,
     pub source: Option<String>,
+    pub encoder: Option<EncoderRecord>,
 }
 
 impl RawBuildOptions {
@@ -203,6 +204,7 @@ impl RawBuildOptions {
                 ..defaults
             },
             segment_bytes,
+            encoder: self.encoder,
             source: self.source.unwrap_or_default(),
             ..BuildOptions::default()
         }

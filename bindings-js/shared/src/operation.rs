@@ -237,8 +237,13 @@ impl Operation {
             allow(unused_variables, reason = "operands of what is refused")
         )]
         let RawOp { q, h, w, b, table, codes, options, .. } = &self.raw;
+        #[cfg(feature = "residual")]
         if let (Some(table), Some(codes)) = (table, codes) {
             return codes.approx(table.tensor()?).map(Op::ApproxScore);
+        }
+        #[cfg(not(feature = "residual"))]
+        if table.is_some() {
+            return Err(unsupported());
         }
         let q = q.as_ref().ok_or_else(|| missing("q"))?;
         #[cfg(not(feature = "gradients"))]
@@ -258,7 +263,10 @@ impl Operation {
     fn documents(&self) -> Result<Documents<'_>> {
         Ok(match (&self.corpus, &self.raw.residual, &self.raw.d) {
             (Some(corpus), ..) => corpus.documents(),
+            #[cfg(feature = "residual")]
             (_, Some(residual), _) => residual.documents()?.into(),
+            #[cfg(not(feature = "residual"))]
+            (_, Some(_), _) => return Err(unsupported()),
             (.., Some(d)) => d.tokens()?.into(),
             _ => return Err(missing("d")),
         })
@@ -303,8 +311,8 @@ impl Operation {
     }
 }
 
-/// What modules without gradients say of them, and of the fused head.
-#[cfg(not(feature = "gradients"))]
+/// What modules without an operator say of it.
+#[cfg(not(all(feature = "gradients", feature = "residual")))]
 fn unsupported() -> Error {
     Error::Unsupported { what: "this operator".into(), hint: "it is in another module".into() }
 }

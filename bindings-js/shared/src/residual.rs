@@ -1,6 +1,8 @@
 //! Documents as centroid codes and packed residuals.
 
-use maxsim_core::{ApproxScore, Argument, Codec, Error, Residual, Result, TensorRef};
+use maxsim_core::{Argument, Codec, Error, Residual, Result};
+#[cfg(feature = "residual")]
+use maxsim_core::{ApproxScore, TensorRef};
 
 use crate::array::Held;
 use crate::input::{RawTensor, field, missing};
@@ -87,6 +89,7 @@ impl RawCodes {
     }
 
     /// The operator that scores these codes by `table`.
+    #[cfg(feature = "residual")]
     pub(crate) fn approx<'a>(&'a self, table: TensorRef<'a>) -> Result<ApproxScore<'a>> {
         let codes = self.codes.as_ref();
         let op = match (&self.lengths, &self.offsets) {

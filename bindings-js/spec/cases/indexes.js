@@ -272,6 +272,47 @@ export const indexes = [
     },
   },
   {
+    name: "an index remembers what encoded its documents, and refuses vectors of another encoder",
+    async run(context) {
+      const { api, engine } = context;
+      const own = await api.createStaticEncoder();
+      const { name, fingerprint } = own;
+      ok(typeof fingerprint === "bigint" && fingerprint > 0n && fingerprint < 2n ** 64n, "fingerprint");
+      const at = context.files.path();
+      const index = await build(context, { path: at, encoder: own });
+      equal(index.info().encoder, { name, fingerprint }, "of a build");
+      const [again, packed] = [await engine.openIndex(at), await engine.openIndex(await index.pack())];
+      const other = { name: "other", location: "models/other", fingerprint: fingerprint ^ 1n };
+      const message = new RegExp(`^encoder: expected ${name} \\(fingerprint [0-9a-f]{16}\\), which encoded .*, got other of models/other`);
+      for (const opened of [index, again, packed]) {
+        equal(opened.info().encoder, { name, fingerprint }, "when opened");
+        for (const encoder of [undefined, own, { name: "by another name", fingerprint }]) {
+          equal((await opened.search(query(9), { topK: 1, encoder }))[0][0].id, 9n, "hit");
+        }
+        const error = await rejects(api, opened.search(query(9), { topK: 1, encoder: other }), "ERR_VALUE", "encoder");
+        ok(message.test(error.message), error.message);
+      }
+      await rejects(api, index.add({ documents: documents(0, 1), ids: [COUNT] }, { encoder: other }), "ERR_VALUE", "encoder");
+      await index.add({ documents: documents(0, 1), ids: [COUNT] }, { encoder: own });
+      equal([index.info().documents, index.info().encoder], [COUNT + 1, { name, fingerprint }], "added");
+      for (const opened of [index, again, packed]) await opened.dispose();
+      const elsewhere = await build(context, { encoder: other });
+      equal(elsewhere.info().encoder, other, "with a location");
+      await elsewhere.dispose();
+      const unknown = await build(context);
+      equal([unknown.info().encoder, (await unknown.search(query(9), { topK: 1, encoder: own }))[0][0].id], [undefined, 9n], "not known");
+      for (const [encoder, argument] of [
+        ["static", "encoder"], [{ fingerprint }, "encoder"], [{ name, fingerprint, location: 1 }, "encoder"],
+        [{ name }, "encoder.fingerprint"], [{ name, fingerprint: 1 }, "encoder.fingerprint"], [{ name, fingerprint: -1n }, "encoder.fingerprint"],
+        [{ name, fingerprint: 2n ** 64n }, "encoder.fingerprint"],
+      ]) {
+        await rejects(api, unknown.search(query(9), { topK: 1, encoder }), "ERR_VALUE", argument);
+        await rejects(api, build(context, { encoder }), "ERR_VALUE", argument);
+      }
+      await unknown.dispose();
+    },
+  },
+  {
     name: "an index from bytes can be changed as long as it is open",
     async run({ engine, files, ...context }) {
       const index = await build({ engine, files, ...context }, { documents: () => batches({ end: 50 }) });

@@ -118,7 +118,7 @@ export interface WasmEngine {
   packPadded?(q: RawTokens, d: RawTokens): RawPacked;
   quantizeResidual?(x: RawTensor, codec: RawCodec, cutoffs: Float32Array, poll?: Poll): Now<RawResidualCodes>;
   corpus(documents: RawTokens, options: RawCorpusOptions, poll?: Poll): CorpusFacts;
-  residualCorpus(documents: RawResidual, poll?: Poll): CorpusFacts;
+  residualCorpus?(documents: RawResidual, poll?: Poll): CorpusFacts;
   dropCorpus(number: number): void;
   free(): void;
 }
@@ -135,6 +135,7 @@ export interface CorpusFacts {
 export interface WasmEncoder {
   readonly name: string;
   readonly dim: number;
+  readonly fingerprint: bigint;
   encodeQuery(text: string): RawEncoded;
   encodeDocuments(texts: string[], poll?: Poll): RawEncoded;
   free(): void;

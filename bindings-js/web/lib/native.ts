@@ -286,7 +286,13 @@ class Engine implements NativeEngine {
   }
 }
 
-/** A GPU's engine for scoring and searches, and one for all the rest, which few pages use: it is started when that comes up. */
+/** Whether the module for scoring and searching token vectors does without an operator. */
+const isRare = (op: RawOp): boolean => [op.h, op.backward, op.residual, op.table].some((part) => part !== undefined);
+
+/**
+ * A GPU's engine for scoring and searching token vectors, and one for all the rest, which few pages use: it is started when that
+ * comes up. Either keeps its own corpora.
+ */
 class GpuEngine extends Engine {
   readonly #start: () => Promise<NativeEngine | Failure>;
   #all: Promise<NativeEngine | Failure> | undefined;
@@ -297,12 +303,15 @@ class GpuEngine extends Engine {
   }
 
   override run(op: RawOp, corpus?: NativeCorpus, cancel?: NativeCancel): Promise<RawScores | Failure> {
-    return op.h === undefined ? super.run(op, corpus, cancel) : this.#ask((engine) => engine.run(op, undefined, cancel));
+    const at = (corpus as Corpus | undefined)?.engine ?? this;
+    if (at !== this) return at.run(op, corpus, cancel);
+    return isRare(op) ? this.#ask((engine) => engine.run(op, undefined, cancel)) : super.run(op, corpus, cancel);
   }
 
   override explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure> {
-    const rare = op.h !== undefined || op.backward !== undefined;
-    return rare ? this.#ask((engine) => engine.explain(op)) : super.explain(op, corpus);
+    const at = (corpus as Corpus | undefined)?.engine ?? this;
+    if (at !== this) return at.explain(op, corpus);
+    return isRare(op) ? this.#ask((engine) => engine.explain(op)) : super.explain(op, corpus);
   }
 
   override backward(op: RawOp, cancel?: NativeCancel): Promise<RawGradients | Failure> {
@@ -317,6 +326,10 @@ class GpuEngine extends Engine {
     x: RawTensor, codec: RawCodec, cutoffs: Float32Array, cancel?: NativeCancel,
   ): Promise<RawResidualCodes | Failure> {
     return this.#ask((engine) => engine.quantizeResidual(x, codec, cutoffs, cancel));
+  }
+
+  override residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure> {
+    return this.#ask((engine) => engine.residualCorpus(documents, cancel));
   }
 
   override dispose(): void {
@@ -437,15 +450,19 @@ class Preferring implements NativeEngine {
   }
 }
 
+type EncoderFacts = Pick<NativeEncoder, "name" | "dim" | "fingerprint">;
+
 class Encoder implements NativeEncoder {
   readonly name: string;
   readonly dim: number;
+  readonly fingerprint: bigint;
   readonly #thread: Thread;
 
-  constructor(thread: Thread, { name, dim }: { name: string; dim: number }) {
+  constructor(thread: Thread, { name, dim, fingerprint }: EncoderFacts) {
     this.#thread = thread;
     this.name = name;
     this.dim = dim;
+    this.fingerprint = fingerprint;
     forgotten.register(this, () => thread.close());
   }
 
@@ -531,7 +548,7 @@ export const native: Native = {
 
   async createStaticEncoder(progress, cancel) {
     const at = thread(ENCODER, { wasm: url.encoder(), data: url.model() });
-    const facts = await at.call<{ name: string; dim: number }>("start", [], { progress, cancel, undo: () => at.close() });
+    const facts = await at.call<EncoderFacts>("start", [], { progress, cancel, undo: () => at.close() });
     if (!failed(facts)) return new Encoder(at, facts);
     at.close();
     return facts;

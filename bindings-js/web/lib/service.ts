@@ -97,7 +97,7 @@ export function engineService(module: EngineModule & Partial<CpuModule>): Servic
       quantizeResidual: ({ poll }, x: RawTensor, codec: RawCodec, cutoffs: Float32Array) =>
         started().quantizeResidual!(x, codec, cutoffs, poll),
       corpus: ({ poll }, documents: RawTokens, options: RawCorpusOptions) => started().corpus(documents, options, poll),
-      residualCorpus: ({ poll }, documents: RawResidual) => started().residualCorpus(documents, poll),
+      residualCorpus: ({ poll }, documents: RawResidual) => started().residualCorpus!(documents, poll),
       dropCorpus: (_, number: number) => started().dropCorpus(number),
       quantize: (_, x: RawTensor, dtype: string, scale?: string) => module.quantize!(x, dtype, scale),
       dequantize: (_, x: RawTensor, scales: Float32Array) => module.dequantize!(x, scales),
@@ -118,7 +118,8 @@ export function encoderService(module: EncoderModule, { data }: Source): Service
     calls: {
       async start({ progress }) {
         encoder = module.createEncoder(await body(await download(data!), progress));
-        return { name: encoder.name, dim: encoder.dim };
+        const { name, dim, fingerprint } = encoder;
+        return { name, dim, fingerprint };
       },
       encodeQuery: (_, text: string) => encoder!.encodeQuery(text),
       encodeDocuments: ({ poll }, texts: string[]) => encoder!.encodeDocuments(texts, poll),

@@ -1,7 +1,7 @@
 //! The static encoder.
 
 use js_sys::{Float32Array, Function, Uint8Array, Uint32Array};
-use maxsim_encode::{Encoded, StaticEncoder};
+use maxsim_encode::{Encoded, Encoder, StaticEncoder};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -30,6 +30,12 @@ impl WasmEncoder {
     #[wasm_bindgen(getter)]
     pub fn dim(&self) -> usize {
         self.0.dim()
+    }
+
+    /// Identity of the model.
+    #[wasm_bindgen(getter)]
+    pub fn fingerprint(&self) -> u64 {
+        self.0.model_fingerprint()
     }
 
     /// `RawEncoded` of one query.

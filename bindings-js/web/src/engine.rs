@@ -11,8 +11,8 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 #[cfg(any(feature = "cpu", feature = "gpu-all"))]
-use crate::read::{RawCodec, RawTensor};
-use crate::read::{RawCorpusOptions, RawEngineOptions, RawOp, RawResidual, RawTokens, cancel};
+use crate::read::{RawCodec, RawResidual, RawTensor};
+use crate::read::{RawCorpusOptions, RawEngineOptions, RawOp, RawTokens, cancel};
 use crate::run;
 use crate::write::{self, Plain, Returned, failure};
 
@@ -66,13 +66,6 @@ impl WasmEngine {
         self.keep(documents.read().and_then(|d| maxsim_js::upload(&engine, &d, &options.read())))
     }
 
-    /// Uploads residual documents.
-    #[wasm_bindgen(js_name = residualCorpus)]
-    pub fn residual_corpus(&self, documents: &RawResidual, poll: Option<Function>) -> Returned {
-        let engine = self.engine.with_cancel(cancel(poll));
-        self.keep(documents.read().and_then(|d| maxsim_js::upload_residual(&engine, &d)))
-    }
-
     /// Frees a corpus. Doing it twice is fine.
     #[wasm_bindgen(js_name = dropCorpus)]
     pub fn drop_corpus(&self, corpus: usize) {
@@ -89,6 +82,13 @@ impl WasmEngine {
     /// Gradients of an operator that says so.
     pub fn backward(&self, op: &RawOp, poll: Option<Function>) -> Returned {
         self.submit(op, None, poll, |output| RawGradients::new(output).map(write::gradients))
+    }
+
+    /// Uploads residual documents.
+    #[wasm_bindgen(js_name = residualCorpus)]
+    pub fn residual_corpus(&self, documents: &RawResidual, poll: Option<Function>) -> Returned {
+        let engine = self.engine.with_cancel(cancel(poll));
+        self.keep(documents.read().and_then(|d| maxsim_js::upload_residual(&engine, &d)))
     }
 
     /// Packs padded reranking input.

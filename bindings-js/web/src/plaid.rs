@@ -10,7 +10,7 @@ use js_sys::{Array, BigUint64Array, Float32Array, Function, Int32Array, Promise,
 use maxsim_core::{BoxFuture, Engine, Error, Result};
 use maxsim_js::{Batch, Chosen, OpenBuild, OpenIndex, OpenRemoteIndex, RawHits, RawIds, RawValue};
 use maxsim_plaid::store::{Aligned, Change, DeferredStorage, PackStorage, Source, Storage, Verify};
-use maxsim_plaid::{Builder, ColumnType, Index, IndexInfo, IndexWriter, RemoteIndex};
+use maxsim_plaid::{Builder, ColumnType, EncoderRecord, Index, IndexInfo, IndexWriter, RemoteIndex};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
@@ -309,9 +309,20 @@ fn info(info: &IndexInfo) -> JsValue {
         .with("centroids", info.centroids as f64)
         .with("ids", info.ids.to_string())
         .with("columns", info.columns.iter().map(column).collect::<Array>())
+        .with_some("encoder", info.encoder.as_ref(), encoder)
         .with("segments", info.segments as f64)
         .with("bytesPerToken", info.bytes_per_token())
         .with("fileBytes", info.file_bytes as f64)
+        .into()
+}
+
+/// `EncoderIdentity`.
+fn encoder(record: &EncoderRecord) -> JsValue {
+    let location = Some(record.location.as_str()).filter(|location| !location.is_empty());
+    Plain::new()
+        .with("name", record.name.as_str())
+        .with_some("location", location, Into::into)
+        .with("fingerprint", record.fingerprint)
         .into()
 }
 

@@ -265,11 +265,13 @@ impl RawOp {
     #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawOp> {
         let tokens = |raw: Option<RawTokens>| raw.map(|raw| raw.read()).transpose();
+        #[cfg(any(feature = "cpu", feature = "gpu-all"))]
         let tensor = |raw: Option<RawTensor>| raw.map(|raw| raw.read()).transpose();
         Ok(maxsim_js::RawOp {
             op: self.op(),
             q: tokens(self.q())?,
             d: tokens(self.d())?,
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             residual: self.residual().map(|raw| raw.read()).transpose()?,
             pair_q_idx: self.pair_q_idx().map(Held::Copied),
             pair_d_idx: self.pair_d_idx().map(Held::Copied),
@@ -281,7 +283,9 @@ impl RawOp {
             b: tensor(self.b())?,
             #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             backward: self.backward().map(|raw| raw.read()),
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             table: tensor(self.table())?,
+            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
             codes: self.codes().map(|raw| raw.read()),
             options: self.options().read(),
             ..maxsim_js::RawOp::default()
@@ -307,6 +311,7 @@ pub(crate) use plaid::{RawBatch, RawBuildOptions, RawIds, RawIndexSearch, RawSel
 #[cfg(feature = "plaid")]
 mod plaid {
     use js_sys::Array;
+    use maxsim_plaid::EncoderRecord;
     use wasm_bindgen::prelude::wasm_bindgen;
 
     use super::RawTokens;
@@ -388,6 +393,17 @@ mod plaid {
         fn replace(this: &RawBuildOptions) -> Option<bool>;
         #[wasm_bindgen(method, getter)]
         fn source(this: &RawBuildOptions) -> Option<String>;
+        #[wasm_bindgen(method, getter)]
+        fn encoder(this: &RawBuildOptions) -> Option<RawEncoderIdentity>;
+
+        /// `EncoderIdentity` of `native.ts`.
+        pub type RawEncoderIdentity;
+        #[wasm_bindgen(method, getter)]
+        fn name(this: &RawEncoderIdentity) -> String;
+        #[wasm_bindgen(method, getter)]
+        fn location(this: &RawEncoderIdentity) -> Option<String>;
+        #[wasm_bindgen(method, getter)]
+        fn fingerprint(this: &RawEncoderIdentity) -> u64;
     }
 
     impl RawIds {
@@ -433,6 +449,11 @@ mod plaid {
                 seed: self.seed().map(|seed| seed as u64),
                 replace: self.replace(),
                 source: self.source(),
+                encoder: self.encoder().map(|encoder| EncoderRecord {
+                    name: encoder.name(),
+                    location: encoder.location().unwrap_or_default(),
+                    fingerprint: encoder.fingerprint(),
+                }),
             }
         }
     }

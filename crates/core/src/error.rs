@@ -67,7 +67,8 @@ pub enum Error {
 }
 
 /// NaN or infinity in words; formatting any float takes code that pages would download for nothing.
-fn not_finite(x: f32) -> &'static str {
+#[doc(hidden)]
+pub fn not_finite(x: f32) -> &'static str {
     match (x.is_nan(), x < 0.0) {
         (true, _) => "NaN",
         (_, true) => "-inf",

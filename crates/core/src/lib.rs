@@ -30,7 +30,7 @@ pub use backend::{
 };
 pub use dtype::{DType, DataBuf, DataRef, E4M3, Element, bf16, f16};
 pub use engine::{Corpus, CorpusOptions, Engine, SearchOptions, normalize};
-pub use error::{Argument, Error, ErrorCode, Result};
+pub use error::{Argument, Error, ErrorCode, Result, not_finite};
 pub use ints::{Integers, MAX_TOKENS};
 pub use op::{
     ApproxScore, Argmax, Backward, BackwardMethod, Codec, Cost, Documents, Forward, FromHidden,

@@ -12,6 +12,7 @@ use maxsim_core::{
 #[cfg(feature = "plaid")]
 use maxsim_core::{Codec, IndexMeta, ResidentIndex, plaid::Segment};
 
+#[cfg(feature = "residual")]
 use crate::approx::approx_score;
 #[cfg(feature = "gradients")]
 use crate::backward::backward;
@@ -79,6 +80,7 @@ impl WgpuBackend {
             Op::FromHiddenBackward(op) => from_hidden_backward(&self.gpu, op, cancel),
             #[cfg(feature = "plaid")]
             Op::PlaidSearch(op) => plaid_search(&self.gpu, op, cancel),
+            #[cfg(feature = "residual")]
             Op::ApproxScore(op) => approx_score(&self.gpu, op, cancel),
             other => Err(plan::unsupported(other)),
         }
@@ -114,6 +116,7 @@ impl Backend for WgpuBackend {
         let held = match documents {
             Documents::Resident(resident) => return Ok((*resident).clone()),
             Documents::Tokens(tokens) => Held::upload(&self.gpu, tokens, true)?,
+            #[cfg(feature = "residual")]
             Documents::Residual(residual) => Held::upload_residual(&self.gpu, residual, true)?,
             _ => {
                 return Err(maxsim_core::Error::Unsupported {

@@ -55,7 +55,7 @@ impl Operand {
 
     pub(crate) fn sources(&self) -> Vec<Source<'_>> {
         let mut first = 0;
-        let codec = self.held.codec.as_ref().map(|codec| &codec.buffer);
+        let codec = self.held.codec().map(|codec| &codec.buffer);
         let element = if codec.is_some() { Element::Residual } else { stored(self.dtype) };
         let mut sources = Vec::with_capacity(self.held.shards.len());
         for (shard, factors) in self.held.shards.iter().zip(&self.factors) {

@@ -16,10 +16,11 @@
     allow(clippy::arc_with_non_send_sync, reason = "wgpu's types are both where threads exist")
 )]
 #![cfg_attr(
-    not(all(feature = "gradients", feature = "plaid", feature = "store")),
+    not(all(feature = "gradients", feature = "plaid", feature = "residual", feature = "store")),
     allow(dead_code, reason = "what operators share is there for those that are left out, too")
 )]
 
+#[cfg(feature = "residual")]
 mod approx;
 mod backend;
 #[cfg(feature = "gradients")]

@@ -103,6 +103,7 @@ impl Opened {
                 Ok((Self::Held((*resident).clone()), resident.meta().normalized))
             }
             Documents::Tokens(tokens) => Ok((Self::Own(Held::upload(gpu, tokens, false)?), false)),
+            #[cfg(feature = "residual")]
             Documents::Residual(residual) => {
                 Ok((Self::Own(Held::upload_residual(gpu, residual, false)?), false))
             }
@@ -500,7 +501,7 @@ impl Job {
     /// the last begin.
     fn meta(&self, group: &QueryGroup, items: &[u32]) -> (Vec<u32>, u32, u32) {
         let offsets = &group.queries.compact.offsets;
-        let weights = self.held().codec.as_ref().map_or(&[][..], |codec| &codec.weights);
+        let weights = self.held().codec().map_or(&[][..], |codec| &codec.weights);
         let meta = [&group.blocks[..], offsets, bytemuck::cast_slice(weights), items].concat();
         (meta, group.blocks.len() as u32, (group.words() + weights.len()) as u32)
     }
@@ -537,11 +538,11 @@ impl Job {
 
     /// Bytes of a query row's similarities with all centroids.
     fn table_row_bytes(&self) -> u64 {
-        self.held().codec.as_ref().map_or(0, |codec| 4 * codec.shape.centroids as u64)
+        self.held().codec().map_or(0, |codec| 4 * codec.shape.centroids as u64)
     }
 
     fn fill_table(&self, batch: &mut Batch, group: &QueryGroup, rows: Range<u32>, to: &Buffer) -> Result<()> {
-        let codec = self.held().codec.as_ref().expect("of residual documents");
+        let codec = self.held().codec().expect("of residual documents");
         let rows_here = rows.end - rows.start;
         let params = MatmulParams {
             m: codec.shape.centroids as u32,
@@ -584,7 +585,7 @@ impl Job {
             let q_factors = group.queries.factors.as_ref().unwrap_or(&self.nothing);
             [&group.queries.rows, &shard.rows, meta, &shard.meta, q_factors, factors, values, winners]
         };
-        if self.held().codec.is_none() {
+        if self.held().codec().is_none() {
             let buffers = buffers(factors.unwrap_or(&self.nothing));
             return batch.dispatch(&variant, &params, &buffers, params.work as usize);
         }
@@ -765,7 +766,7 @@ impl Job {
             words += rows * segments;
             items += 4 * blocks * segments + 8;
             work += rows * self.mean_rows * self.dim as u64;
-            let weights = self.held().codec.as_ref().map_or(0, |codec| codec.weights.len());
+            let weights = self.held().codec().map_or(0, |codec| codec.weights.len());
             let meta = (group.words() + weights) as u64;
             if n > 0 && (words > most || items + meta > most || work > self.gpu.caps.max_work) {
                 return start + n;

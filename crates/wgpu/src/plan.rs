@@ -91,9 +91,10 @@ impl ForwardPlan {
     /// The plan of `op`.
     pub(crate) fn new(op: &Forward<'_>, caps: &Caps) -> Result<Self> {
         let stored = match &op.d {
+            #[cfg(feature = "residual")]
             Documents::Residual(residual) => Stored::Residual(CodecShape::of(residual.codec())),
             Documents::Resident(resident) if resident.meta().residual => {
-                let codec = resident.handle::<Held>()?.codec.as_ref().expect("of residual documents");
+                let codec = resident.handle::<Held>()?.codec().expect("of residual documents");
                 Stored::Residual(codec.shape)
             }
             _ => Stored::As(element(op.q.dtype(), op.d.dtype(), op.q.dim())),
@@ -237,6 +238,7 @@ pub(crate) fn variants_of(op: &Op<'_>, caps: &Caps) -> Result<Vec<Variant>> {
             all.extend(operands.map(kernels::gather));
             all.extend([kernels::jacobian(Element::F32), kernels::matmul(true)]);
         }
+        #[cfg(feature = "residual")]
         Op::ApproxScore(op) => all.push(kernels::approx(stored(op.table().dtype()))),
         #[cfg(feature = "plaid")]
         Op::PlaidSearch(op) if !op.options.candidates_only => {

@@ -306,6 +306,11 @@ impl Held {
         })
     }
 
+    /// Centroids and weights of residual documents. Asked for here, so that what is done with them is left out where there are none.
+    pub(crate) fn codec(&self) -> Option<&HeldCodec> {
+        if cfg!(feature = "residual") { self.codec.as_ref() } else { None }
+    }
+
     /// Whether every document is one segment.
     pub(crate) fn single(&self) -> bool {
         self.first.is_none()
@@ -462,7 +467,7 @@ impl Shard {
         if let Some(norms) = &*norms {
             return Ok(Some(norms.clone()));
         }
-        if let Some(codec) = &held.codec {
+        if let Some(codec) = held.codec() {
             crate::residual::norms(gpu, &codec.buffer, self)?;
             *norms = Some(codec.buffer.clone());
             return Ok(Some(codec.buffer.clone()));

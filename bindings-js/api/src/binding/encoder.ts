@@ -17,6 +17,7 @@ export async function createStaticEncoder(host: Host, options?: LoadOptions): Pr
 class StaticEncoder implements api.StaticEncoder {
   readonly name: string;
   readonly dim: number;
+  readonly fingerprint: bigint;
   readonly #host: Host;
   readonly #native: NativeEncoder;
 
@@ -25,6 +26,7 @@ class StaticEncoder implements api.StaticEncoder {
     this.#native = native;
     this.name = native.name;
     this.dim = native.dim;
+    this.fingerprint = native.fingerprint;
   }
 
   async encodeQuery(query: string, options?: CallOptions): Promise<EncodedText> {

@@ -1,7 +1,7 @@
 /** `Index` and `buildIndex` over a native binding. */
 import type * as api from "../index.js";
 import type {
-  BuildIndexOptions, CallOptions, DocumentId, IndexAddOptions, IndexBatch, IndexHit, IndexInfo, IndexSearchOptions,
+  BuildIndexOptions, CallOptions, DocumentId, EncoderIdentity, IndexAddOptions, IndexBatch, IndexHit, IndexInfo, IndexSearchOptions,
   MetadataValue, OpenIndexOptions, QueryInput, Selection,
 } from "../index.js";
 import {
@@ -18,17 +18,32 @@ const number = (value: unknown, argument: string): number => {
   if (typeof value === "number") return value;
   throw argumentError("ERR_VALUE", argument, "a number", describe(value));
 };
+/** An encoder's identity alone, of an object that may be an encoder. */
+function encoder(value: unknown, argument: string): EncoderIdentity {
+  const { name, location, fingerprint } = (value ?? {}) as Partial<EncoderIdentity>;
+  if (typeof name !== "string" || !["string", "undefined"].includes(typeof location)) {
+    throw argumentError("ERR_VALUE", argument, "{ name, location, fingerprint }", describe(value));
+  }
+  if (typeof fingerprint === "bigint" && fingerprint >= 0n && fingerprint < U64_END) {
+    return location === undefined ? { name, fingerprint } : { name, location, fingerprint };
+  }
+  throw argumentError("ERR_VALUE", `${argument}.fingerprint`, "a bigint from 0, below 2⁶⁴", describe(fingerprint));
+}
+
+const told = ({ name, location, fingerprint }: EncoderIdentity): string =>
+  `${name}${location && location !== name ? ` of ${location}` : ""} (fingerprint ${fingerprint.toString(16).padStart(16, "0")})`;
+
 const CHOICE: Schema<Selection> = { filter: text, parameters: listOf(any), ids: any };
 const SEARCH: Schema<IndexSearchOptions> = {
   topK: count, nIvfProbe: count, nFullScores: count, centroidScoreThreshold: number, exact: boolean, normalize: boolean,
-  explain: boolean, precision: oneOf("default", "exact", "fast", "int8"), ...CHOICE, ...CALL,
+  explain: boolean, precision: oneOf("default", "exact", "fast", "int8"), encoder, ...CHOICE, ...CALL,
 };
-const ADD: Schema<IndexAddOptions> = { replace: boolean, ...CALL };
+const ADD: Schema<IndexAddOptions> = { replace: boolean, encoder, ...CALL };
 const OPEN: Schema<OpenIndexOptions> = { lazy: boolean, onProgress: callback, ...CALL };
 const BATCH: Schema<IndexBatch> = { documents: any, ids: any, metadata: any };
 const BUILD: Schema<BuildIndexOptions> = {
   path: any, documents: callback, ids: oneOf("number", "text"), nbits: count, centroids: count, iterations: count,
-  seed: count, replace: boolean, source: text, onProgress: callback, ...CALL,
+  seed: count, replace: boolean, source: text, encoder, onProgress: callback, ...CALL,
 };
 const U64_END = 2n ** 64n;
 const I64_END = 2n ** 63n;
@@ -117,6 +132,13 @@ class Index implements api.Index {
     if (this.#disposed) throw disposed("index");
   }
 
+  /** Whether vectors of `given` can be compared with those of this index. */
+  #compare(given: EncoderIdentity | undefined): void {
+    const { encoder: own } = this.#native.info();
+    if (given === undefined || own === undefined || own.fingerprint === given.fingerprint) return;
+    throw argumentError("ERR_VALUE", "encoder", `${told(own)}, which encoded the documents of this index`, told(given));
+  }
+
   info(): IndexInfo {
     this.#check();
     return this.#native.info();
@@ -124,9 +146,10 @@ class Index implements api.Index {
 
   async search(query: QueryInput, options: IndexSearchOptions): Promise<IndexHit[][]> {
     this.#check();
-    const { signal, filter, parameters, ids: chosen, topK, ...rest } = settings<IndexSearchOptions>(options, "options", SEARCH);
+    const { signal, filter, parameters, ids: chosen, topK, encoder: from, ...rest } = settings<IndexSearchOptions>(options, "options", SEARCH);
     // No default: how many hits are wanted is the question.
     if (topK === undefined) throw argumentError("ERR_VALUE", "topK", "at least 1", "none");
+    this.#compare(from);
     const which = selection({ filter, parameters, ids: chosen });
     const q = tokens(query, "query", this.#native.info().dim);
     const found = await settle(this.#host, [held(q)], signal, (cancel) =>
@@ -145,7 +168,8 @@ class Index implements api.Index {
 
   async add(documents: IndexBatch, options?: IndexAddOptions): Promise<number> {
     this.#check();
-    const { signal, replace } = settings<IndexAddOptions>(options, "options", ADD);
+    const { signal, replace, encoder: from } = settings<IndexAddOptions>(options, "options", ADD);
+    this.#compare(from);
     const raw = batch(documents);
     const { count: replaced } = await settle(this.#host, [held(raw.documents)], signal, (cancel) =>
       this.#native.add(raw, replace ?? false, cancel),

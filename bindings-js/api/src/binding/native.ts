@@ -3,7 +3,8 @@
  * cross a thread. Inputs have been normalised, but only Rust checks that they fit each other.
  */
 import type {
-  BlobLike, CpuLevel, EngineInfo, EngineOptions, ErrorCode, ErrorDetails, FileHandleLike, IndexInfo, Plan, Precision,
+  BlobLike, CpuLevel, EngineInfo, EngineOptions, EncoderIdentity, ErrorCode, ErrorDetails, FileHandleLike, IndexInfo,
+  Plan, Precision,
 } from "../index.js";
 
 /** Tokens with every representation reduced to one. */
@@ -227,6 +228,7 @@ export interface RawBuildOptions {
   seed?: number;
   replace?: boolean;
   source?: string;
+  encoder?: EncoderIdentity;
 }
 
 export interface RawSelection {
@@ -322,6 +324,7 @@ export interface Native {
 export interface NativeEncoder {
   readonly name: string;
   readonly dim: number;
+  readonly fingerprint: bigint;
   encodeQuery(text: string, cancel?: NativeCancel): Promise<RawEncoded | Failure>;
   encodeDocuments(texts: string[], cancel?: NativeCancel): Promise<RawEncoded | Failure>;
 }
