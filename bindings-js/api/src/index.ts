@@ -74,6 +74,12 @@ export interface EngineOptions {
   gpuTier?: GpuTier;
   /** Bytes of GPU memory that documents and scratch may take together. Default: as much as there is. */
   gpuMemory?: number;
+  /**
+   * What was measured on such a GPU, as {@link Engine.exportTuning} or `maxsim tune` gives it: which of the kernels that give the
+   * same bits is the fastest. CUDA alone has any to choose between; engines on anything else refuse it (`ERR_UNSUPPORTED`). Text that
+   * is no table is `ERR_FORMAT`. Default: that of the environment variable `MAXSIM_CUDA_TUNING`, else what is known of the GPU.
+   */
+  tuning?: string;
   /** No one-time warnings. Default false. */
   silent?: boolean;
   /**
@@ -635,6 +641,12 @@ export interface Engine {
 
   /** Scoring with fixed options. */
   scorer(options?: ScorerOptions): Scorer;
+
+  /**
+   * The tuning table in use, for {@link EngineOptions.tuning}: JSON text, to be kept with the name of the GPU. Rejects with
+   * `ERR_UNSUPPORTED` where there is nothing to choose between, which is everywhere but on CUDA.
+   */
+  exportTuning(): Promise<string>;
 
   /** How an operator would be run; it is validated but not run. */
   explain(operation: Operation): Promise<Plan>;

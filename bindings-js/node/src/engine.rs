@@ -21,6 +21,7 @@ pub struct RawEngineOptions {
     pub cpu_level: Option<String>,
     pub gpu_tier: Option<String>,
     pub gpu_memory: Option<f64>,
+    pub tuning: Option<String>,
     pub silent: Option<bool>,
 }
 
@@ -41,6 +42,9 @@ impl RawEngineOptions {
         }
         if let Some(bytes) = self.gpu_memory {
             builder = builder.memory_budget(bytes as u64);
+        }
+        if let Some(table) = &self.tuning {
+            builder = builder.tuning(table);
         }
         if self.silent == Some(true) {
             builder = builder.silent();
@@ -90,6 +94,12 @@ pub struct RawInfo {
     pub level: String,
     pub levels: Vec<String>,
     pub threads: i64,
+}
+
+/// `RawTuning` of `native.ts`.
+#[napi(object, object_from_js = false)]
+pub struct RawTuning {
+    pub table: String,
 }
 
 /// `RawCorpusOptions` of `native.ts`.
@@ -196,6 +206,13 @@ impl NativeEngine {
     #[napi(catch_unwind)]
     pub fn explain(&self, op: RawOp, corpus: Option<&NativeCorpus>) -> napi::Result<Promised<RawPlan>> {
         self.operate(op, corpus, None, |engine, op| op.explain(engine).map(Into::into))
+    }
+
+    /// The tuning table in use.
+    #[napi(catch_unwind)]
+    pub fn tuning(&self) -> Promised<RawTuning> {
+        let engine = self.get(None);
+        promise(move || Ok(RawTuning { table: engine.clone()?.tuning()? }))
     }
 
     /// Packs padded reranking input.

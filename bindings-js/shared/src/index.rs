@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use maxsim_core::{Cancel, Engine, Error, MaybeSendSync, PlaidOptions, Result};
 use maxsim_plaid::store::pack;
 use maxsim_plaid::{
-    BuildOptions, Builder, DocumentId, EncoderRecord, Filter, IdKind, Index, IndexWriter, RemoteIndex, Row, SearchHit,
-    Selection, TrainOptions, Value,
+    BuildOptions, Builder, DocumentId, EncoderRecord, Filter, IdKind, Index, IndexWriter, RemoteIndex, Row,
+    SearchHit, Selection, TrainOptions, Value,
 };
 
 use crate::input::RawTokens;
@@ -242,7 +242,10 @@ impl<T: Fn(&Engine) -> Result<IndexWriter> + MaybeSendSync> OpenWriter for T {}
 
 /// An index that is open: the one that searches see, and its writer.
 pub struct OpenIndex {
+    /// What changes compute with.
     engine: Engine,
+    /// What searches compute with.
+    searching: Engine,
     /// What searches see; `None` once disposed.
     index: Mutex<Option<Index>>,
     /// The same on the engine's device, since the first search of it.
@@ -256,7 +259,19 @@ impl OpenIndex {
     /// `open_writer` is called by the first change.
     pub fn new(engine: Engine, index: Index, open_writer: impl OpenWriter + 'static) -> Self {
         let (index, uploaded, writer) = (Mutex::new(Some(index)), Mutex::default(), Mutex::default());
-        Self { engine, index, uploaded, writer, open_writer: Box::new(open_writer) }
+        Self {
+            searching: engine.clone(),
+            engine,
+            index,
+            uploaded,
+            writer,
+            open_writer: Box::new(open_writer),
+        }
+    }
+
+    /// The same, whose searches compute with another engine.
+    pub fn searching_with(self, searching: Engine) -> Self {
+        Self { searching, ..self }
     }
 
     /// The index as searches see it.
@@ -276,7 +291,7 @@ impl OpenIndex {
         }
         // Before, so that the device need not hold both.
         *uploaded = None;
-        let index = index.upload(&self.engine).unwrap_or(index);
+        let index = index.upload(&self.searching).unwrap_or(index);
         // Disposed meanwhile.
         self.index()?;
         Ok(uploaded.insert(index).clone())
@@ -293,10 +308,28 @@ impl OpenIndex {
         options: &RawIndexSearch,
         chosen: &Chosen,
     ) -> Result<RawHits> {
-        let (index, engine) = (self.uploaded()?, self.engine.with_cancel(cancel.clone()));
+        let (index, engine) = (self.uploaded()?, self.searching.with_cancel(cancel.clone()));
         let (filter, options) = (chosen.filter()?, options.options()?);
         let selection = Selection { filter: filter.as_ref(), ids: chosen.ids.as_deref() };
         let found = index.search(&engine, q.tokens()?, options, selection).map_err(js)?;
+        Ok(RawHits::new(found, index.info().ids, options.explain))
+    }
+
+    /// [`search`](Self::search) for those who may only await.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub async fn search_async(
+        &self,
+        cancel: &Cancel,
+        q: &RawTokens,
+        options: &RawIndexSearch,
+        chosen: &Chosen,
+    ) -> Result<RawHits> {
+        let (index, engine) = (self.uploaded()?, self.searching.with_cancel(cancel.clone()));
+        let (filter, options) = (chosen.filter()?, options.options()?);
+        let selection = Selection { filter: filter.as_ref(), ids: chosen.ids.as_deref() };
+        let found = index.search_async(&engine, q.tokens()?, options, selection).await.map_err(js)?;
         Ok(RawHits::new(found, index.info().ids, options.explain))
     }
 

@@ -1,8 +1,8 @@
 //! Documents as centroid codes and packed residuals.
 
-use maxsim_core::{Argument, Codec, Error, Residual, Result};
 #[cfg(feature = "residual")]
 use maxsim_core::{ApproxScore, TensorRef};
+use maxsim_core::{Argument, Codec, Error, Residual, Result};
 
 use crate::array::Held;
 use crate::input::{RawTensor, field, missing};

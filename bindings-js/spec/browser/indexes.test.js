@@ -368,4 +368,56 @@ describe("indexes in Chromium", { skip: missing }, () => {
     await dying.close();
     assert.deepEqual(await page.evaluate(() => goingOn()), { phases: ["encoding"], documents: 600 });
   });
+
+  test("the GPU searches an index as the CPU does, whatever is left out of it", async () => {
+    const outcome = await page.evaluate(async () => {
+      const [cpu, gpu] = await Promise.all(["cpu", "wgpu"].map((backend) => api.createEngine({ backend, silent: true })));
+      const { corpus, bytes, index } = await small(cpu, { encoder: { name: "of a test", fingerprint: 7n } });
+      await index.dispose();
+      const queries = [3, 77, 311, 598].map((i) => ({ data: corpus.query(i, 5), shape: [5, 32] }));
+      const differ = [];
+      let compared = 0;
+      const compare = async (one, other, what, options) => {
+        for (const [i, query] of queries.entries()) {
+          const [[a], [b]] = [await one.search(query, options), await other.search(query, options)];
+          // Among scores that are the same but for rounding, the order is a matter of it.
+          const scores = new Map(a.map(({ id, score }) => [id, score]));
+          const last = a.at(-1)?.score;
+          for (const { id, score } of b) {
+            const own = scores.get(id) ?? last;
+            if (Math.abs(own - score) > 1e-4) differ.push(`${what}, query ${i}: ${id} has ${score}, expected ${own}`);
+          }
+          if (a.length !== b.length || a.length === 0) differ.push(`${what}, query ${i}: ${b.length} hits, expected ${a.length}`);
+          if (options.explain && a[0].id === b[0].id && `${a[0].winners}` !== `${b[0].winners}`) differ.push(`${what}, query ${i}: winners`);
+          compared += b.length;
+        }
+      };
+      const [ofCpu, ofGpu] = [await cpu.openIndex(bytes), await gpu.openIndex(bytes)];
+      const ids = Array.from({ length: 100 }, (_, i) => 6 * i);
+      const everywhere = async (what) => {
+        await compare(ofCpu, ofGpu, `${what}, by default`, { topK: 10 });
+        await compare(ofCpu, ofGpu, `${what}, exact`, { topK: 10, exact: true, explain: true });
+        await compare(ofCpu, ofGpu, `${what}, few probes`, { topK: 5, nIvfProbe: 2, nFullScores: 64 });
+        await compare(ofCpu, ofGpu, `${what}, of some`, { topK: 10, ids });
+      };
+      await everywhere("as built");
+      // What is changed is uploaded again.
+      for (const one of [ofCpu, ofGpu]) {
+        await one.delete({ ids: [3, 77] });
+        await one.add({ documents: { data: corpus.query(598, 8), shape: [1, 8, 32] }, ids: [5000] });
+      }
+      await everywhere("after changes");
+      const [hit] = (await ofGpu.search(queries[3], { topK: 3 }))[0];
+      const [lazy] = (await (await gpu.openIndex(new Blob([bytes]), { lazy: true })).search(queries[0], { topK: 3 }))[0];
+      const wrong = await code(ofGpu.search({ data: new Float32Array(31), shape: [1, 31] }, { topK: 1 }));
+      await ofGpu.dispose();
+      const late = await code(ofGpu.search(queries[0], { topK: 1 }));
+      for (const one of [ofCpu, cpu, gpu]) await one.dispose();
+      return { differ, compared, hit: `${hit.id}`, lazy: `${lazy.id}`, wrong, late };
+    });
+    assert.deepEqual(outcome.differ, []);
+    assert.ok(outcome.compared > 250, `${outcome.compared} hits compared`);
+    assert.ok(["598", "5000"].includes(outcome.hit), outcome.hit);
+    assert.deepEqual([outcome.lazy, outcome.wrong, outcome.late], ["3", "ERR_SHAPE", "ERR_DISPOSED"]);
+  });
 });

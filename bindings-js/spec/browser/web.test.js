@@ -322,6 +322,14 @@ describe("@maxsim/web in Chromium", { skip: missing }, () => {
     assert.deepEqual(modules(), ["gpu.wasm"], "after scoring on the GPU");
     await own.evaluate(() => gpu.backward({ op: "maxsim", q, d: q }, [1]));
     assert.deepEqual(modules(), ["gpu-all.wasm", "gpu.wasm"], "after gradients");
+    files.length = 0;
+    await own.evaluate(async () => {
+      const documents = { data: Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i)), shape: [16, 4, 8] };
+      const index = await gpu.buildIndex({ path: `opfs:loads-${crypto.randomUUID()}`, documents: () => [{ documents }], centroids: 8 });
+      await index.search(documents.data.slice(0, 32), { topK: 1 });
+      await index.dispose();
+    });
+    assert.deepEqual(modules(), ["plaid-gpu.wasm"], "after an index on the GPU");
     browser.context.off("request", listen);
     await own.close();
   });

@@ -104,6 +104,38 @@ export const calls = [
     },
   },
   {
+    name: "tuning tables are CUDA's alone",
+    async run({ api, engine, create }) {
+      if (engine.info.backend === "cuda") {
+        const table = await engine.exportTuning();
+        const again = await create({ tuning: table });
+        equal(await again.exportTuning(), table, "table");
+        await again.dispose();
+        for (const [tuning, code] of [["fast, please", "ERR_FORMAT"], ["{}", "ERR_FORMAT"], ['{"version":99}', "ERR_VERSION"]]) {
+          await rejects(api, create({ tuning }), code);
+        }
+      } else {
+        await rejects(api, engine.exportTuning(), "ERR_UNSUPPORTED");
+        await rejects(api, create({ tuning: '{"version":1,"device":"","entries":[]}' }), "ERR_UNSUPPORTED");
+      }
+      await rejects(api, create({ tuning: 1 }), "ERR_VALUE", "tuning");
+      const gone = await create();
+      await gone.dispose();
+      await rejects(api, gone.exportTuning(), "ERR_DISPOSED");
+    },
+  },
+  {
+    name: "explain names the kernels that run",
+    async run({ engine }) {
+      const q = { data: vectors(45, 4 * 8), shape: [4, 8] };
+      const { kernel, choices, text, backend } = await engine.explain({ op: "maxsim", q, d: q });
+      equal(backend, engine.info.backend, "backend");
+      ok(kernel.startsWith("forward") && text.includes(kernel), `${kernel} in ${text}`);
+      if (backend === "wgpu") ok(choices.kernels.split(" ").includes(choices.kernel), `${choices.kernel} of ${choices.kernels}`);
+      else if (backend === "cpu") equal(kernel, `forward/${engine.info.level}`, "kernel");
+    },
+  },
+  {
     name: "rejections never escape as exceptions",
     async run({ api, engine }) {
       for (const start of [

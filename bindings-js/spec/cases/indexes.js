@@ -297,7 +297,8 @@ export const indexes = [
       equal([index.info().documents, index.info().encoder], [COUNT + 1, { name, fingerprint }], "added");
       for (const opened of [index, again, packed]) await opened.dispose();
       const elsewhere = await build(context, { encoder: other });
-      equal(elsewhere.info().encoder, other, "with a location");
+      const kept = elsewhere.info().encoder;
+      equal([kept.name, kept.location, kept.fingerprint], [other.name, other.location, other.fingerprint], "with a location");
       await elsewhere.dispose();
       const unknown = await build(context);
       equal([unknown.info().encoder, (await unknown.search(query(9), { topK: 1, encoder: own }))[0][0].id], [undefined, 9n], "not known");

@@ -74,7 +74,7 @@ export function indexService(module: PlaidModule): Service {
     module,
     calls: {
       async open(context: Context, options: RawEngineOptions, place: Place, lazy: boolean) {
-        engine = module.createEngine(options);
+        engine = await module.createEngine(options);
         const [name, found] = [nameOf(place), await find(place)];
         if (lazy && found !== undefined && !(found instanceof Directory || found instanceof Uint8Array)) {
           const ranges = found instanceof Blob ? rangesOf(found) : await rangesAt(found.url);
@@ -102,7 +102,7 @@ export function indexService(module: PlaidModule): Service {
         return { info: index.info() };
       },
       async create(context: Context, options: RawEngineOptions, place: Place, building: RawBuildOptions) {
-        engine = module.createEngine(options);
+        engine = await module.createEngine(options);
         const found = await find(place, true);
         if (!(found instanceof Directory)) {
           const [argument, expected, got] = ["path", "a directory", nameOf(place)];

@@ -32,7 +32,7 @@ export interface CpuModule extends EngineModule {
 
 /** The module of indexes. */
 export interface PlaidModule extends Module {
-  createEngine(options: RawEngineOptions): IndexEngine;
+  createEngine(options: RawEngineOptions): Promise<IndexEngine>;
   WasmFiles: {
     /** No files; `name` is for errors. */
     new (name: string): WasmFiles;
@@ -75,7 +75,7 @@ export interface WasmFiles {
 
 export interface WasmIndex {
   info(): IndexInfo;
-  search(q: RawTokens, options: RawIndexSearch, poll?: Poll): RawHits;
+  search(q: RawTokens, options: RawIndexSearch, poll?: Poll): Promise<RawHits>;
   add(batch: RawBatch, replace: boolean, poll?: Poll): RawCount;
   delete(which: RawSelection, poll?: Poll): RawCount;
   compact(poll?: Poll): RawCount;

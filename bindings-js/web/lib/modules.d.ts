@@ -5,3 +5,4 @@ declare module "#gpu";
 declare module "#gpu-all";
 declare module "#plaid";
 declare module "#plaid-scalar";
+declare module "#plaid-gpu";

@@ -4,7 +4,7 @@ import type {
   Failure, Native, NativeBuild, NativeCancel, NativeCorpus, NativeEncoder, NativeEngine, NativeIndex, RawBatch, RawBuildOptions,
   RawBuildState, RawBytes, RawCodec, RawCorpusOptions, RawCount, RawEncoded, RawEngineOptions, RawGradients, RawHits, RawIds,
   RawIndexSearch, RawIndexSource, RawOp, RawPacked, RawPlan, RawQuantized, RawResidual, RawResidualCodes, RawResult, RawRows,
-  RawScores, RawSelection, RawTensor, RawTokens,
+  RawScores, RawSelection, RawTensor, RawTokens, RawTuning,
 } from "@maxsim/api/binding";
 import type { Changed } from "./index-service.js";
 import type { CorpusFacts } from "./module.js";
@@ -49,6 +49,7 @@ const url = {
   gpu: () => new URL("./gpu.wasm", import.meta.url).href,
   gpuAll: () => new URL("./gpu-all.wasm", import.meta.url).href,
   plaidSimd: () => new URL("./plaid-simd.wasm", import.meta.url).href,
+  plaidGpu: () => new URL("./plaid-gpu.wasm", import.meta.url).href,
   plaidScalar: () => new URL("./plaid-scalar.wasm", import.meta.url).href,
   encoder: () => new URL("./encoder.wasm", import.meta.url).href,
   model: () => new URL("./static-en-128.bin", import.meta.url).href,
@@ -66,28 +67,36 @@ function thread(kind: Kind, source: Source, worker = typeof Worker !== "undefine
 
 const failed = (value: object): value is Failure => "code" in value;
 
+/** On WebGPU and the CPU, which kernel runs is a function of types: nothing is left to choose. */
+const untuned = (backend: string): Failure => unsupported(`a tuning table on ${backend}`, "CUDA alone has kernels to choose between");
+
 /** Frees what users forget to. */
 const forgotten = new FinalizationRegistry<() => void>((free) => free());
 
-/** An index, or a build of one, on a thread of its own. */
+/** Indexes, and builds of them, each on a thread of its own. */
 class Indexes {
   readonly #options: RawEngineOptions;
   readonly #worker: boolean | undefined;
+  readonly #gpu: boolean;
 
-  constructor({ worker, ...options }: RawEngineOptions) {
+  /** `gpu`: whether searches are the GPU's, but for those of an index that is read by and by. */
+  constructor({ worker, ...options }: RawEngineOptions, gpu = false) {
     this.#options = options;
     this.#worker = worker;
+    // Beside a GPU there are vectors.
+    this.#gpu = gpu && hasSimd();
   }
 
-  #thread(): Thread {
+  #thread(gpu = this.#gpu): Thread {
     const scalar = !hasSimd() || this.#options.cpuLevel === "generic";
-    return thread(PLAID, { wasm: scalar ? url.plaidScalar() : url.plaidSimd(), scalar }, this.#worker);
+    const wasm = gpu ? url.plaidGpu() : scalar ? url.plaidScalar() : url.plaidSimd();
+    return thread(PLAID, { wasm, scalar, gpu }, this.#worker);
   }
 
   async open(source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel): Promise<NativeIndex | Failure> {
     const place = placeOf(source);
     if (place === undefined) return wrong("source", "a URL", JSON.stringify(source));
-    const at = this.#thread();
+    const at = this.#thread(this.#gpu && !lazy);
     const facts = await at.call<{ info: IndexInfo }>("open", [this.#options, place, lazy], { progress, cancel });
     if (!failed(facts)) return new Index(at, facts.info);
     at.close();
@@ -242,6 +251,10 @@ class Engine implements NativeEngine {
 
   explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure> {
     return this.#thread.call("explain", [op, (corpus as Corpus | undefined)?.number]);
+  }
+
+  async tuning(): Promise<RawTuning | Failure> {
+    return untuned(this.info.backend);
   }
 
   packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure> {
@@ -403,6 +416,10 @@ class Preferring implements NativeEngine {
     return this.#ask(corpus, (engine) => engine.explain(op, corpus));
   }
 
+  tuning(): Promise<RawTuning | Failure> {
+    return this.#first.tuning();
+  }
+
   packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure> {
     return this.#first.packPadded(q, d, cancel);
   }
@@ -479,9 +496,10 @@ class Encoder implements NativeEncoder {
 async function start(
   at: Thread, { worker, ...options }: RawEngineOptions,
   made: (info: NativeEngine["info"], indexes: Indexes) => NativeEngine,
+  gpu = false,
 ): Promise<NativeEngine | Failure> {
   const info = await at.call<NativeEngine["info"]>("start", [options]);
-  if (!failed(info)) return made(info, new Indexes({ worker, ...options }));
+  if (!failed(info)) return made(info, new Indexes({ worker, ...options }, gpu));
   at.close();
   return info;
 }
@@ -490,9 +508,9 @@ function startGpu(options: RawEngineOptions, hardware: boolean): Promise<NativeE
   const at = thread(GPU, { wasm: url.gpu(), hardware }, options.worker);
   const all = (): Promise<NativeEngine | Failure> => {
     const at = thread(GPU, { wasm: url.gpuAll(), all: true }, options.worker);
-    return start(at, options, (info, indexes) => new Engine(at, info, indexes));
+    return start(at, options, (info, indexes) => new Engine(at, info, indexes), true);
   };
-  return start(at, options, (info, indexes) => new GpuEngine(at, info, indexes, all));
+  return start(at, options, (info, indexes) => new GpuEngine(at, info, indexes, all), true);
 }
 
 function startCpu(options: RawEngineOptions, passedOver?: PassedOver[]): Promise<NativeEngine | Failure> {
@@ -531,7 +549,8 @@ export const native: Native = {
   // Inputs are copied before a call returns.
   HOLD_BYTES: Infinity,
 
-  async createEngine({ backend, ...options }) {
+  async createEngine({ backend, tuning, ...options }) {
+    if (tuning !== undefined) return untuned(backend ?? "wgpu and cpu");
     if (backend === "cpu" || (backend === undefined && options.cpuLevel !== undefined)) return startCpu(options);
     if (backend === "cuda") return unsupported("backend cuda", "browsers have wgpu and cpu");
     const hardware = backend === undefined;

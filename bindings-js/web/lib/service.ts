@@ -14,6 +14,8 @@ export interface Source {
   data?: string;
   /** Whether it does without SIMD, where that makes a difference to its JavaScript. */
   scalar?: boolean;
+  /** Whether indexes are searched on a GPU. */
+  gpu?: boolean;
   /** Whether the module has every operator of a GPU. */
   all?: boolean;
   /** Whether a GPU that is a program on the CPU is none. */

@@ -1,8 +1,9 @@
 // Builds the WebAssembly modules: cargo, wasm-bindgen, wasm-opt. JavaScript goes to `wasm/`, from where scripts/build.mjs
 // bundles it, modules and data go to `dist/`. Arguments: names of modules; none: all.
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { FOLDERS, root, sysroot, target } from "./machine.mjs";
 import { shorten } from "./names.mjs";
 
@@ -23,10 +24,11 @@ const MODULES = [
   { name: "plaid-simd", glue: "plaid", features: "plaid", simd: true },
   // Its closures have names of their own.
   { name: "plaid-scalar", glue: "plaid-scalar", features: "plaid", simd: false },
+  { name: "plaid-gpu", glue: "plaid-gpu", features: "plaid-gpu", simd: true },
   { name: "encoder", glue: "encoder", features: "encoder", simd: false },
 ];
 
-const run = (command, args, options = {}) => execFileSync(command, args, { cwd: root, stdio: "inherit", ...options });
+const run = (command, args) => execFileSync(command, args, { cwd: root, stdio: "inherit" });
 
 /**
  * The standard library is compiled along, without what panics say: a tenth of every module. Compilers of the stable channel do
@@ -59,8 +61,20 @@ run("cargo", [
 mkdirSync(wasm, { recursive: true });
 mkdirSync(dist, { recursive: true });
 const wanted = process.argv.slice(2);
-for (const { name, glue, features, simd } of MODULES) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+const modules = MODULES.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+
+/** Runs a program beside others; its words come when it is done. */
+async function start(command, args, options = {}) {
+  const { stdout, stderr } = await promisify(execFile)(command, args, { cwd: root, maxBuffer: 1 << 28, ...options }).catch((error) => {
+    process.stderr.write(error.stderr ?? "");
+    throw new Error(`${command} ${args.slice(0, 3).join(" ")} …: ${error.code ?? error.signal}`);
+  });
+  process.stdout.write(stdout);
+  process.stderr.write(stderr);
+}
+
+/** A module out of cargo, and its JavaScript; these go to a folder of the module's own, and optimising comes later. */
+async function compile({ name, glue, features, simd }) {
   // What modules have in common is compiled once per set of flags.
   const built = join(target, simd ? "web-simd" : "web");
   const flags = [
@@ -68,7 +82,7 @@ for (const { name, glue, features, simd } of MODULES) {
     ...(simd ? ["-Ctarget-feature=+simd128"] : []),
     ...(small ? SMALL.flags : []),
   ];
-  run(
+  await start(
     "cargo",
     [
       "build", "--quiet", "--locked", "--package", "maxsim-web", "--target", "wasm32-unknown-unknown", "--profile", "web",
@@ -77,22 +91,44 @@ for (const { name, glue, features, simd } of MODULES) {
     // Encoded, since paths may have spaces.
     { env: { ...process.env, ...(small ? SMALL.environment : {}), CARGO_ENCODED_RUSTFLAGS: flags.join("\x1f") } },
   );
-  const script = join(wasm, `${glue}.js`);
-  const previous = MODULES.find((other) => other.glue === glue).name === name ? undefined : readFileSync(script, "utf8");
-  run(join(tools, "release/bind"), [join(built, "wasm32-unknown-unknown/web/maxsim_web.wasm"), wasm, glue]);
-  writeFileSync(script, shorten(join(wasm, `${glue}_bg.wasm`), readFileSync(script, "utf8")));
-  if (previous !== undefined && previous !== readFileSync(script, "utf8")) {
-    throw new Error(`${name} needs other JavaScript than the modules it shares ${glue}.js with`);
-  }
+  const own = join(wasm, name);
+  await start(join(tools, "release/bind"), [join(built, "wasm32-unknown-unknown/web/maxsim_web.wasm"), own, glue]);
+  const script = join(own, `${glue}.js`);
+  writeFileSync(script, shorten(join(own, `${glue}_bg.wasm`), readFileSync(script, "utf8")));
+}
+
+async function optimise({ name, glue, simd }) {
   const optimised = join(dist, `${name}.wasm`);
-  run(process.execPath, [
-    join(root, "bindings-js/node_modules/binaryen/bin/wasm-opt"), join(wasm, `${glue}_bg.wasm`), "--output", `${optimised}.new`,
-    "-O3", "--strip-debug", "--strip-producers", "--strip-target-features",
+  await start(process.execPath, [
+    join(root, "bindings-js/node_modules/binaryen/bin/wasm-opt"), join(wasm, name, `${glue}_bg.wasm`), "--output", `${optimised}.new`,
+    // What belongs together lies together, and compresses better.
+    "-O3", "--reorder-functions-by-name", "--strip-debug", "--strip-producers", "--strip-target-features",
     ...FEATURES.map((feature) => `--enable-${feature}`), ...(simd ? ["--enable-simd"] : []),
   ]);
   renameSync(`${optimised}.new`, optimised);
-  rmSync(join(wasm, `${glue}_bg.wasm`));
   console.log(`${optimised} ${statSync(optimised).size} bytes`);
+}
+
+// One compiler at a time per set of flags, each of which is a single thread most of the time, and the optimiser beside them.
+const chains = [true, false].map(async (simd) => {
+  const optimising = [];
+  for (const module of modules.filter((module) => module.simd === simd)) {
+    await compile(module);
+    optimising.push(optimise(module));
+    // Said at once, not when the chain is done.
+    optimising.at(-1).catch(() => {});
+  }
+  await Promise.all(optimising);
+});
+await Promise.all(chains);
+for (const { name, glue } of modules) {
+  const script = readFileSync(join(wasm, name, `${glue}.js`), "utf8");
+  const first = MODULES.find((other) => other.glue === glue).name;
+  if (first === name) writeFileSync(join(wasm, `${glue}.js`), script);
+  else if (script !== readFileSync(join(wasm, `${glue}.js`), "utf8")) {
+    throw new Error(`${name} needs other JavaScript than the modules it shares ${glue}.js with`);
+  }
+  rmSync(join(wasm, name), { recursive: true });
 }
 writeFileSync(join(wasm, "built.json"), JSON.stringify({ small }));
 copyFileSync(join(root, "crates/encode/assets/static-en-128.bin"), join(dist, "static-en-128.bin"));

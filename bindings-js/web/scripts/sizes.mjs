@@ -39,15 +39,16 @@ const beside = (...parts) => sum(loaded(...parts).filter((file) => !script("inde
 const KIB = 1024;
 // Aims: 80 KiB for WebGPU, 130 with the CPU as well, 160 with indexes. The bounds are what was reached, so that it does not grow unseen.
 const rows = [
-  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 128 * KIB },
-  { what: "its module and that module's JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 111 * KIB },
-  { what: "gradients and the rest on the GPU, beside it", bytes: beside("gpu.worker.js", "gpu-all.wasm", "gpu-all"), most: 140 * KIB },
-  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm"), most: 140 * KIB },
-  { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm"), most: 151 * KIB },
-  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 207 * KIB },
-  { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 223 * KIB },
-  { what: "encoder without its model", bytes: sum(["encoder.wasm", ...script("encoder.worker.js")]), most: 53 * KIB },
-  { what: "page's part alone", bytes: sum(script("index.js")), most: 14 * KIB },
+  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 108 * KIB },
+  { what: "its module and that module's JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 92 * KIB },
+  { what: "gradients and the rest on the GPU, beside it", bytes: beside("gpu.worker.js", "gpu-all.wasm", "gpu-all"), most: 134 * KIB },
+  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm"), most: 138 * KIB },
+  { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm"), most: 149 * KIB },
+  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 208 * KIB },
+  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 277 * KIB },
+  { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 220 * KIB },
+  { what: "encoder without its model", bytes: sum(["encoder.wasm", ...script("encoder.worker.js")]), most: 52 * KIB },
+  { what: "page's part alone", bytes: sum(script("index.js")), most: 14.5 * KIB },
 ];
 const checks = [];
 const { small } = JSON.parse(readFileSync(new URL("../wasm/built.json", import.meta.url), "utf8"));
@@ -57,11 +58,11 @@ for (const { what, bytes, most } of rows) {
 if (!small) console.log("sizes are told, not held: the standard library was used as it comes (scripts/build-wasm.mjs)");
 
 const modules = readdirSync(dist).filter((file) => file.endsWith(".wasm"));
-checks.push([modules.length === 7, `${modules.length} modules`]);
+checks.push([modules.length === 8, `${modules.length} modules`]);
 const text = (file) => readFileSync(dist + file).toString("latin1");
 // Shader compilers have no business in a page: browsers bring their own.
 for (const name of ["naga", "wgpu_core", "wgpu-core", "wgpu_hal"]) {
-  checks.push([!["gpu.wasm", "gpu-all.wasm"].some((file) => text(file).includes(name)), `modules for GPUs without ${name}`]);
+  checks.push([!["gpu.wasm", "gpu-all.wasm", "plaid-gpu.wasm"].some((file) => text(file).includes(name)), `modules for GPUs without ${name}`]);
 }
 // Nor has whoever built it.
 for (const file of modules) {

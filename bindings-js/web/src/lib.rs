@@ -20,6 +20,8 @@ mod cpu;
 mod encoder;
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 mod engine;
+#[cfg(any(feature = "gpu", feature = "plaid-gpu"))]
+mod gpu;
 #[cfg(feature = "plaid")]
 mod plaid;
 #[cfg(feature = "cpu")]

@@ -125,7 +125,7 @@ const PACK: &str = "pack";
 /// `WasmIndex` of `lib/module.ts`.
 #[wasm_bindgen]
 pub struct WasmIndex {
-    open: OpenIndex,
+    open: Rc<OpenIndex>,
     storage: DeferredStorage,
 }
 
@@ -145,12 +145,14 @@ impl WasmIndex {
         Ok(info(&self.open.index().map_err(failure)?.info()))
     }
 
-    /// `RawHits`.
+    /// A Promise of `RawHits`.
     pub fn search(&self, q: &RawTokens, options: &RawIndexSearch, poll: Option<Function>) -> Returned {
-        let found = q
-            .read()
-            .and_then(|q| self.open.search(&cancel(poll), &q, &options.read(), &chosen(&options.which())));
-        found.map(hits).map_err(failure)
+        let (open, cancel) = (self.open.clone(), cancel(poll));
+        let (q, chosen) = (q.read().map_err(failure)?, chosen(&options.which()));
+        let options = options.read();
+        let found =
+            async move { open.search_async(&cancel, &q, &options, &chosen).await.map(hits).map_err(failure) };
+        Ok(future_to_promise(found).into())
     }
 
     /// Adds documents; `RawCount` of those replaced.
@@ -200,6 +202,7 @@ impl WasmIndex {
 /// `WasmBuild` of `lib/module.ts`.
 #[wasm_bindgen]
 pub struct WasmBuild {
+    engines: Engines,
     open: OpenBuild,
     storage: DeferredStorage,
 }
@@ -238,26 +241,39 @@ impl WasmBuild {
 
     /// Makes it an index.
     pub fn finish(&self) -> Result<WasmIndex, JsValue> {
-        let (engine, index) = self.open.finish().map_err(failure)?;
-        Ok(opened(&engine, &self.storage, index))
+        let (_, index) = self.open.finish().map_err(failure)?;
+        Ok(opened(&self.engines, &self.storage, index))
     }
 }
 
-fn opened(engine: &Engine, storage: &DeferredStorage, index: Index) -> WasmIndex {
+fn opened(engines: &Engines, storage: &DeferredStorage, index: Index) -> WasmIndex {
     let of_writer = storage.clone();
     let writer = move |engine: &_| IndexWriter::open_in(engine, of_writer.clone());
-    WasmIndex { open: OpenIndex::new(engine.clone(), index, writer), storage: storage.clone() }
+    let open = OpenIndex::new(engines.cpu.clone(), index, writer).searching_with(engines.searching.clone());
+    WasmIndex { open: Rc::new(open), storage: storage.clone() }
+}
+
+/// Training, encoding and reading by and by are done on the CPU, in steps that have no need to wait; searches may be the GPU's.
+#[derive(Clone)]
+struct Engines {
+    cpu: Engine,
+    searching: Engine,
 }
 
 /// What computes: `IndexEngine` of `lib/module.ts`.
 #[wasm_bindgen]
-pub struct IndexEngine(Engine);
+pub struct IndexEngine(Engines);
 
-/// Sets an engine up.
+/// Sets engines up.
 #[wasm_bindgen(js_name = createEngine)]
-pub fn create_engine(options: &RawEngineOptions) -> Result<IndexEngine, JsValue> {
-    let engine = crate::cpu::engine(options).map_err(failure)?;
-    Ok(IndexEngine(if options.silent() == Some(true) { engine.silent() } else { engine }))
+pub async fn create_engine(options: RawEngineOptions) -> Result<IndexEngine, JsValue> {
+    let quiet = |engine: Engine| if options.silent() == Some(true) { engine.silent() } else { engine };
+    let cpu = quiet(crate::cpu::engine(&options).map_err(failure)?);
+    #[cfg(feature = "plaid-gpu")]
+    let searching = quiet(crate::gpu::engine(&options).await.map_err(failure)?);
+    #[cfg(not(feature = "plaid-gpu"))]
+    let searching = cpu.clone();
+    Ok(IndexEngine(Engines { cpu, searching }))
 }
 
 #[wasm_bindgen]
@@ -274,8 +290,9 @@ impl IndexEngine {
     pub fn create_build(&self, files: &WasmFiles, options: &RawBuildOptions) -> Result<WasmBuild, JsValue> {
         let storage = files.storage.clone();
         let options = options.read().options(SEGMENT_BYTES);
-        let builder = Builder::new(&self.0, storage.clone(), options).map_err(failure)?;
-        Ok(WasmBuild { open: OpenBuild::new(self.0.clone(), builder), storage })
+        let builder = Builder::new(&self.0.cpu, storage.clone(), options).map_err(failure)?;
+        let open = OpenBuild::new(self.0.cpu.clone(), builder);
+        Ok(WasmBuild { engines: self.0.clone(), open, storage })
     }
 }
 
@@ -434,7 +451,7 @@ impl IndexEngine {
         read: Function,
         progress: Function,
     ) -> Result<WasmRemoteIndex, JsValue> {
-        let engine = self.0.clone();
+        let engine = self.0.cpu.clone();
         let source = Arc::new(JsSource { name, size: size as u64, read });
         let mut told = |done: u64, total: u64| {
             let told = progress.call2(&JsValue::NULL, &(done as f64).into(), &(total as f64).into());

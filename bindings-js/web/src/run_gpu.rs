@@ -1,12 +1,11 @@
 //! How calls run on a GPU: they return a Promise.
 
-use std::sync::Arc;
-
-use maxsim_core::{Engine, Output, Result, Submission};
+#[cfg(feature = "gpu-all")]
+use maxsim_core::Engine;
+use maxsim_core::{Output, Result, Submission};
 use maxsim_js::Arguments;
 #[cfg(feature = "gpu-all")]
 use maxsim_js::{RawCodec, RawTensor};
-use maxsim_wgpu::{WgpuBackend, WgpuOptions};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_futures::future_to_promise;
@@ -20,15 +19,7 @@ use crate::write::{Returned, failure};
 /// Sets an engine up.
 #[wasm_bindgen(js_name = createEngine)]
 pub async fn create_engine(options: RawEngineOptions) -> Result<WasmEngine, JsValue> {
-    // The GPU has no use for them, but that they are wrong should not depend on who computes.
-    options.threads().map(maxsim_js::threads).transpose().map_err(failure)?;
-    let gpu = WgpuOptions {
-        tier: options.gpu_tier().map(|tier| tier.parse()).transpose().map_err(failure)?,
-        memory_budget: options.gpu_memory().map(|bytes| bytes as u64),
-        ..WgpuOptions::default()
-    };
-    let backend = WgpuBackend::new(gpu).await.map_err(failure)?;
-    let engine = Engine::new(vec![Arc::new(backend)]).map_err(failure)?;
+    let engine = crate::gpu::engine(&options).await.map_err(failure)?;
     Ok(WasmEngine::new(engine, &options))
 }
 

@@ -397,6 +397,12 @@ pub trait Backend: MaybeSendSync {
         None
     }
 
+    /// The table of measured choices between kernels in use, as text that [`Engine`](crate::Engine)s are set up with; `None` where there is
+    /// nothing to choose between.
+    fn tuning(&self) -> Option<String> {
+        None
+    }
+
     /// Copies documents to the device. `normalized` records that the vectors have unit length already.
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident>;
 

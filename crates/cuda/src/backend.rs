@@ -547,6 +547,11 @@ impl Backend for CudaBackend {
         plan(self.context.caps(), op)
     }
 
+    fn tuning(&self) -> Option<String> {
+        let caps = self.context.caps();
+        Some(caps.tuning.named(&caps.name).text())
+    }
+
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
         if let Documents::Resident(resident) = documents {
             return Ok((*resident).clone());

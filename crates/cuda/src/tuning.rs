@@ -195,6 +195,12 @@ impl Table {
         Ok(table)
     }
 
+    /// The same, of `device` if it is nobody's: one that nothing was measured for.
+    pub(crate) fn named(&self, device: &str) -> Self {
+        let device = if self.device.is_empty() { device } else { &self.device };
+        Self { device: device.into(), ..self.clone() }
+    }
+
     /// The table as a file has it.
     pub fn text(&self) -> String {
         serde_json::to_string_pretty(self).expect("tables are plain data") + "\n"

@@ -32,6 +32,7 @@ pub struct EngineBuilder {
     cpu_level: Option<maxsim_cpu::Level>,
     #[cfg(feature = "wgpu")]
     wgpu: maxsim_wgpu::WgpuOptions,
+    tuning: Option<String>,
     silent: bool,
 }
 
@@ -88,6 +89,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Table of measured choices between kernels, as [`Engine::tuning`] or `maxsim tune` gives it. CUDA alone takes one; without it, it
+    /// uses that of `MAXSIM_CUDA_TUNING`, else the one that is known of the GPU. Scores have the same bits whatever it says.
+    pub fn tuning(mut self, table: impl Into<String>) -> Self {
+        self.tuning = Some(table.into());
+        self
+    }
+
     /// No one-time warnings.
     pub fn silent(mut self) -> Self {
         self.silent = true;
@@ -97,8 +105,8 @@ impl EngineBuilder {
     /// Sets the backends up. Where waiting is impossible (WebAssembly), [`build_async`](Self::build_async) reaches GPUs.
     ///
     /// # Errors
-    /// `ERR_UNSUPPORTED` for a backend that this build or machine lacks, `ERR_VALUE` for a setting that cannot be,
-    /// in the environment too.
+    /// `ERR_UNSUPPORTED` for a backend that this build or machine lacks and for a tuning table on another than CUDA, `ERR_VALUE` for a
+    /// setting that cannot be, in the environment too, `ERR_FORMAT` and `ERR_VERSION` for a tuning table that cannot be read.
     pub fn build(self) -> Result<Engine> {
         #[cfg(not(target_arch = "wasm32"))]
         {
@@ -119,6 +127,9 @@ impl EngineBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub async fn build_async(self) -> Result<Engine> {
+        // Told whatever GPU there is.
+        #[cfg(feature = "cuda")]
+        self.table()?;
         let backends = match self.kind()? {
             Some(BackendKind::Cpu) => vec![self.cpu()?],
             Some(BackendKind::Wgpu) => vec![self.wgpu().await?],
@@ -148,6 +159,10 @@ impl EngineBuilder {
 
     fn engine(&self, backends: Vec<Arc<dyn Backend>>) -> Result<Engine> {
         let engine = Engine::new(backends)?;
+        if self.tuning.is_some() {
+            // Refused by whoever would not use it.
+            engine.tuning()?;
+        }
         Ok(if self.silent { engine.silent() } else { engine })
     }
 
@@ -162,7 +177,12 @@ impl EngineBuilder {
 
     #[cfg(feature = "cuda")]
     fn cuda(&self) -> Result<Arc<dyn Backend>> {
-        Ok(Arc::new(maxsim_cuda::CudaBackend::new(maxsim_cuda::CudaOptions::default())?))
+        Ok(Arc::new(maxsim_cuda::CudaBackend::with_table(Default::default(), self.table()?)?))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn table(&self) -> Result<Option<maxsim_cuda::tuning::Table>> {
+        self.tuning.as_deref().map(maxsim_cuda::tuning::Table::parse).transpose()
     }
 
     #[cfg(feature = "wgpu")]

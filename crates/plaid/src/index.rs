@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use maxsim_core::plaid::{Bitmap, Segment};
-use maxsim_core::{Engine, Error, PlaidOptions, ResidentIndex, Result, Tokens};
+use maxsim_core::{Engine, Error, Hit, Op, Output, PlaidOptions, ResidentIndex, Result, Submission, Tokens};
 
 use crate::codec::IndexCodec;
 use crate::encoder::EncoderRecord;
 use crate::ids::{DocumentId, IdKind};
 use crate::metadata::{ColumnType, Filter, Row};
-use crate::search::Searched;
+use crate::search::{Searched, hits};
 use crate::store::files::{Stored, read_codec, read_segment};
 use crate::store::manifest::{BUILDING, CURRENT, Manifest};
 use crate::store::{Storage, Verify, corrupt};
@@ -357,20 +357,48 @@ impl Index {
         options: PlaidOptions,
         selection: Selection<'_>,
     ) -> Result<Vec<Vec<SearchHit>>> {
+        self.named(self.submit(engine, q, options, selection)?.wait()?)
+    }
+
+    /// [`search`](Self::search) for callers that may only await. Inputs are read before the first suspension.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub async fn search_async(
+        &self,
+        engine: &Engine,
+        q: Tokens<'_>,
+        options: PlaidOptions,
+        selection: Selection<'_>,
+    ) -> Result<Vec<Vec<SearchHit>>> {
+        self.named(self.submit(engine, q, options, selection)?.await?)
+    }
+
+    fn submit(
+        &self,
+        engine: &Engine,
+        q: Tokens<'_>,
+        options: PlaidOptions,
+        selection: Selection<'_>,
+    ) -> Result<Submission> {
         let subset = self.chosen(selection)?;
         let segments: Vec<&Segment> = self.segments().collect();
         let live = self.deleted_from();
         let resident = self.resident.as_ref();
         let searched =
             Searched { live, subset: subset.as_ref(), resident, ..Searched::all(self.codec(), &segments) };
-        let found = searched.search(engine, q, options)?;
-        let hit = |hit: maxsim_core::Hit| SearchHit {
+        engine.submit(&Op::PlaidSearch(searched.operator(q, options)))
+    }
+
+    /// What was found, by ids.
+    fn named(&self, found: Output) -> Result<Vec<Vec<SearchHit>>> {
+        let hit = |hit: Hit| SearchHit {
             id: self.id(hit.document as usize),
             position: hit.document as usize,
             score: hit.score,
             winners: hit.winners,
         };
-        Ok(found.into_iter().map(|hits| hits.into_iter().map(hit).collect()).collect())
+        Ok(hits(found).into_iter().map(|hits| hits.into_iter().map(hit).collect()).collect())
     }
 
     /// Compares everything that is stored with its checksum, and all parts with each other.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use maxsim_core::plaid::{Bitmap, Segment};
-use maxsim_core::{Engine, Error, Hit, Op, Output, PlaidIndex, PlaidOptions, PlaidSearch, Result, Tokens};
+use maxsim_core::{Engine, Error, Hit, Op, PlaidIndex, PlaidOptions, PlaidSearch, Result, Tokens};
 
 use crate::codec::Encoded;
 use crate::index::{Index, SearchHit, Selection};
+use crate::search::hits;
 use crate::store::container::{BLOCK, Blocks, Remote};
 use crate::store::files::{RESIDUALS, SEGMENT, read_codec, segment_of};
 use crate::store::manifest::{CURRENT, Manifest};
@@ -242,13 +243,6 @@ fn runs(blocks: impl Iterator<Item = u64>) -> Vec<Blocks> {
         }
     }
     runs
-}
-
-fn hits(output: Output) -> Vec<Vec<Hit>> {
-    match output {
-        Output::Hits(found) => found.hits,
-        other => unreachable!("plaid_search returned {other:?}"),
-    }
 }
 
 type Reading<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Vec<u8>>> + 'a>>;

@@ -2,7 +2,7 @@
 
 use maxsim_core::plaid::{Bitmap, Segment};
 use maxsim_core::{
-    Engine, ErrorCode, Hit, PlaidIndex, PlaidOptions, PlaidSearch, ResidentIndex, Result, Tokens,
+    Engine, ErrorCode, Hit, Output, PlaidIndex, PlaidOptions, PlaidSearch, ResidentIndex, Result, Tokens,
 };
 
 use crate::codec::IndexCodec;
@@ -48,10 +48,26 @@ impl<'a> Searched<'a> {
     /// # Errors
     /// As [`PlaidSearch::validate`], and the backend's.
     pub fn search(&self, engine: &Engine, q: Tokens<'_>, options: PlaidOptions) -> Result<Vec<Vec<Hit>>> {
+        engine.plaid_search(self.operator(q, options))
+    }
+
+    /// The search as an operator.
+    pub(crate) fn operator<'b>(&self, q: Tokens<'b>, options: PlaidOptions) -> PlaidSearch<'b>
+    where
+        'a: 'b,
+    {
         let index = match self.resident {
             Some(resident) => PlaidIndex::Resident(resident),
             None => PlaidIndex::Host { codec: self.codec.as_codec(), segments: self.segments.to_vec() },
         };
-        engine.plaid_search(PlaidSearch { q, index, live: self.live, subset: self.subset, options })
+        PlaidSearch { q, index, live: self.live, subset: self.subset, options }
+    }
+}
+
+/// What a search found.
+pub(crate) fn hits(output: Output) -> Vec<Vec<Hit>> {
+    match output {
+        Output::Hits(found) => found.hits,
+        other => unreachable!("plaid_search returned {other:?}"),
     }
 }

@@ -8,7 +8,7 @@ import type {
   RetrieveOptions, ScoreOptions, ScorerCallOptions, ScorerOptions, Scores, SearchOptions, TensorInput, TokensInput, TopK,
 } from "../index.js";
 import {
-  argumentError, boolean, CALL, count, describe, floats, idMask, integer, integers, listOf, oneOf, settings, typed,
+  argumentError, boolean, CALL, count, describe, floats, idMask, integer, integers, listOf, oneOf, settings, text, typed,
   type Schema,
 } from "./check.js";
 import { disposed, settle, type Held, type Host } from "./host.js";
@@ -41,6 +41,7 @@ const ENGINE: Schema<EngineOptions> = {
   cpuLevel: oneOf("avx512-vnni", "avx512", "avx2-vnni", "avx2", "neon-dot", "neon", "simd128", "generic"),
   gpuTier: oneOf("portable", "f16", "subgroup", "coop"),
   gpuMemory: count,
+  tuning: text,
   silent: boolean,
   worker: boolean,
 };
@@ -217,6 +218,11 @@ class Engine implements api.Engine {
 
   scorer(options?: ScorerOptions): api.Scorer {
     return new Scorer(this, settings<ScorerOptions>(options, "options", SCORER));
+  }
+
+  async exportTuning(): Promise<string> {
+    this.#check();
+    return (await settle(this.#host, [], undefined, () => this.#native.tuning())).table;
   }
 
   async explain(operation: Operation): Promise<Plan> {

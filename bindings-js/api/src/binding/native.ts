@@ -159,6 +159,10 @@ export interface RawPlan extends Omit<Plan, "choices"> {
   choices: [string, string][];
 }
 
+export interface RawTuning {
+  table: string;
+}
+
 export interface RawCorpusOptions {
   storage?: string;
   normalize?: boolean;
@@ -179,6 +183,7 @@ export interface NativeEngine {
     x: RawTensor, codec: RawCodec, cutoffs: Float32Array, cancel?: NativeCancel,
   ): Promise<RawResidualCodes | Failure>;
   explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure>;
+  tuning(): Promise<RawTuning | Failure>;
   corpus(documents: RawTokens, options: RawCorpusOptions, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
   residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure>;
   openIndex(

@@ -118,6 +118,18 @@ impl Engine {
         self.inner.backends[0].device_time()
     }
 
+    /// The preferred backend's tuning table, for `EngineBuilder::tuning`.
+    ///
+    /// # Errors
+    /// `ERR_UNSUPPORTED` where there are no kernels to choose between.
+    pub fn tuning(&self) -> Result<String> {
+        let backend = &self.inner.backends[0];
+        backend.tuning().ok_or_else(|| Error::Unsupported {
+            what: format!("a tuning table on {}", backend.info().kind),
+            hint: "CUDA alone has kernels to choose between".into(),
+        })
+    }
+
     /// How `op` would be run.
     ///
     /// # Errors
