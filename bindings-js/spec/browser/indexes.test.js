@@ -369,9 +369,10 @@ describe("indexes in Chromium", { skip: missing }, () => {
     assert.deepEqual(await page.evaluate(() => goingOn()), { phases: ["encoding"], documents: 600 });
   });
 
-  test("the GPU searches an index as the CPU does, whatever is left out of it", async () => {
+  test("on the page, too, the GPU searches an index as the CPU does, whatever is left out of it", async () => {
     const outcome = await page.evaluate(async () => {
-      const [cpu, gpu] = await Promise.all(["cpu", "wgpu"].map((backend) => api.createEngine({ backend, silent: true })));
+      const options = { worker: false, silent: true };
+      const [cpu, gpu] = await Promise.all(["cpu", "wgpu"].map((backend) => api.createEngine({ backend, ...options })));
       const { corpus, bytes, index } = await small(cpu, { encoder: { name: "of a test", fingerprint: 7n } });
       await index.dispose();
       const queries = [3, 77, 311, 598].map((i) => ({ data: corpus.query(i, 5), shape: [5, 32] }));
