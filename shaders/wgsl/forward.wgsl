@@ -7,7 +7,9 @@
 //
 // Floor: every document byte once per block of query rows; 2·BM·BN·d operations per tile. Limiter: with one query of 32 rows,
 // arithmetic and workgroup memory (TM + TN vector loads for 4·TM·TN multiply-adds) before memory; that is why cooperative
-// matrices have a kernel of their own.
+// matrices have a kernel of their own. What subgroup operations could save is the end: of 300 document rows at d = 128, with 32
+// query rows, an invocation spends 6,900 instructions on similarities and about 100 on the maxima of the others, once. Packed f16
+// arithmetic would not add up in f32.
 #import elements
 #import maxima
 
