@@ -15,7 +15,7 @@ fn main() {
         "gather" | "jacobian" => with("GRADIENTS"),
         "mask" => with("PLAID"),
         "store" | "exact" => with("STORE"),
-        "approx" | "residual" | "residual_norms" | "forward_residual" => with("RESIDUAL"),
+        "approx" | "matmul" | "residual" | "residual_norms" | "forward_residual" => with("RESIDUAL"),
         _ => !stem.starts_with("plaid_") || with("PLAID"),
     };
     let mut out = String::from("static FILES: &[(&str, &str)] = &[\n");
