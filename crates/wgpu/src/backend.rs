@@ -132,6 +132,9 @@ impl Backend for WgpuBackend {
 
     #[cfg(feature = "store")]
     fn upload_as(&self, documents: &Tokens<'_>, normalize: bool, storage: DType) -> Option<Result<Resident>> {
+        if !self.gpu.converts {
+            return None;
+        }
         Some(self.gpu.faults.check_lost().and_then(|()| store(&self.gpu, documents, normalize, storage)))
     }
 

@@ -27,6 +27,9 @@ pub struct WgpuOptions {
     pub timing: bool,
     /// Workgroups per dimension of a dispatch; `None`: the adapter's limit.
     pub max_workgroups: Option<u32>,
+    /// Whether the device normalises, converts and quantises corpora, or the host does; the result is the same. `None`: the device,
+    /// unless it is a CPU.
+    pub convert: Option<bool>,
 }
 
 /// What is known of an adapter before it is used.
@@ -73,6 +76,9 @@ pub(crate) struct Gpu {
     pub(crate) faults: Arc<Faults>,
     pub(crate) memory: Memory,
     pub(crate) pipelines: Pipelines,
+    /// Whether corpora are converted here.
+    #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the host converts then"))]
+    pub(crate) converts: bool,
     /// Where the device tells time and was asked to.
     pub(crate) clock: Option<Clock>,
 }
@@ -237,6 +243,7 @@ impl Gpu {
         let pipelines = Pipelines::default();
         let clock = (!timing.is_empty())
             .then(|| Clock { period: queue.get_timestamp_period(), total: Mutex::default() });
-        Ok((Self { device, queue, caps, faults, memory, pipelines, clock }, facts))
+        let converts = options.convert.unwrap_or(!facts.is_software());
+        Ok((Self { device, queue, caps, faults, memory, pipelines, converts, clock }, facts))
     }
 }

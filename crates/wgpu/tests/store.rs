@@ -3,47 +3,23 @@
 
 use std::sync::Arc;
 
-use maxsim_core::{
-    Backend, BackendInfo, BackendKind, Cancel, CorpusOptions, DType, DataBuf, Documents, Engine, Op, Options,
-    Plan, Resident, Result, Submission, Tokens,
-};
+use maxsim_core::{CorpusOptions, DType, DataBuf, Engine, Options, Tokens};
 use maxsim_testkit::cases::Random;
 use maxsim_wgpu::{WgpuBackend, WgpuOptions};
-
-/// The same backend without its own conversions: the host's come instead.
-struct ByHost(Arc<WgpuBackend>);
-
-impl Backend for ByHost {
-    fn info(&self) -> &BackendInfo {
-        self.0.info()
-    }
-    fn plan(&self, op: &Op<'_>) -> Result<Plan> {
-        self.0.plan(op)
-    }
-    fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
-        self.0.upload(documents, normalized)
-    }
-    fn submit(&self, op: &Op<'_>, cancel: &Cancel) -> Submission {
-        self.0.submit(op, cancel)
-    }
-}
 
 /// Engines whose corpora the device converts, whole and in shards, and one whose corpora the host does.
 fn engines() -> Option<([Engine; 2], Engine)> {
     let open = |options| match pollster::block_on(WgpuBackend::new(options)) {
-        Ok(backend) => Some(Arc::new(backend)),
+        Ok(backend) => Some(Engine::new(vec![Arc::new(backend)]).unwrap().silent()),
         Err(error) => {
             println!("1 skipped: {error}");
             None
         }
     };
-    let small =
-        WgpuOptions { max_binding: Some(16 << 10), max_workgroups: Some(40), ..WgpuOptions::default() };
-    let (whole, split) = (open(WgpuOptions::default())?, open(small)?);
-    let engine = |backend: Arc<dyn Backend>| Engine::new(vec![backend]).unwrap().silent();
-    let host = engine(Arc::new(ByHost(whole.clone())));
-    assert_eq!(host.info().kind, BackendKind::Wgpu);
-    Some(([engine(whole), engine(split)], host))
+    let [by_host, whole] =
+        [false, true].map(|convert| WgpuOptions { convert: Some(convert), ..WgpuOptions::default() });
+    let split = WgpuOptions { max_binding: Some(16 << 10), max_workgroups: Some(40), ..whole.clone() };
+    Some(([open(whole)?, open(split)?], open(by_host)?))
 }
 
 /// Every element of documents of one token, times its scale: similarities with unit vectors, which are exact.
