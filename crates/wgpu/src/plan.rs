@@ -424,6 +424,28 @@ mod tests {
         }
     }
 
+    /// Residual documents have a kernel for every query, and a table of a block's rows fits a binding.
+    #[test]
+    fn tables_fit() {
+        let known = kernels::all();
+        let caps = caps()[0];
+        let values = [0.0f32; 5000];
+        for nbits in kernels::NBITS {
+            for (centroids, most) in
+                [(0, 64), (1, 64), (1 << 16, 64), (1 << 19, 64), (1 << 20, 32), (1 << 21, 16)]
+            {
+                for rows in [0, 1, 16, 17, 40, 5000] {
+                    let q = Tokens::padded(&values[..rows], &[1, rows, 1]).unwrap();
+                    let stored = Stored::Residual(CodecShape { nbits, centroids });
+                    let plan = ForwardPlan::over(&q, stored, false, true, &caps).unwrap();
+                    assert!(known.contains(&plan.variant()), "{}", plan.variant().label());
+                    let bytes = 4 * u64::from(plan.block.rows()) * centroids as u64;
+                    assert!(plan.block.rows() <= most && bytes <= caps.max_binding, "{centroids}: {bytes}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn long_int8_rows_are_decoded() {
         assert_eq!(element(DType::I8, DType::I8, I8_DOT_DIM), Element::I8Dot);
