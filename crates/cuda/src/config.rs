@@ -147,8 +147,7 @@ pub(crate) struct Problem {
     /// Whether tiles of queries meet few documents each, one tile after the other.
     pub(crate) listed: bool,
     pub(crate) scaled: bool,
-    /// f32 exactness is not needed.
-    pub(crate) fast: bool,
+    pub(crate) precision: Precision,
     pub(crate) purpose: Use,
 }
 
@@ -189,7 +188,7 @@ impl TileConfig {
             wn,
             stages,
             scaled: problem.scaled,
-            split: residual && problem.product.is_16_bit() && !problem.fast,
+            split: residual && problem.product.is_16_bit() && problem.precision != Precision::Fast,
             purpose: problem.purpose,
         }
     }
@@ -429,6 +428,8 @@ pub(crate) struct ResidualConfig {
     bits: u32,
     reversed: bool,
     steps: u32,
+    /// Weights are two parts too.
+    split: bool,
     scaled: bool,
     argmax: bool,
 }
@@ -453,6 +454,7 @@ impl ResidualConfig {
             bits,
             reversed,
             steps: problem.dim / 16,
+            split: problem.product == Kind::F32 || problem.precision == Precision::Exact,
             scaled: problem.scaled,
             argmax,
         })
@@ -469,13 +471,12 @@ impl ResidualConfig {
 
     /// Bytes of shared memory, as `ResidualLayout` lays them out.
     pub(crate) fn shared(&self) -> u32 {
-        let split = self.query == Kind::F32;
         let entry = match self.bits {
             2 => 0,
             8 => 1,
-            bits => (if split { 8 } else { 4 }) / bits,
+            bits => (if self.split { 8 } else { 4 }) / bits,
         };
-        let rests = if split { self.steps * 2 * 32 * 16 } else { 0 };
+        let rests = if self.query == Kind::F32 { self.steps * 2 * 32 * 16 } else { 0 };
         let scales = if self.query == Kind::F16 { 0 } else { self.rows() * 4 };
         256 * entry * 4 + Self::WARPS * (self.rows() * 8 + rests + scales)
     }
@@ -498,6 +499,7 @@ impl ResidualConfig {
                 ("kBits", self.bits.into()),
                 ("kReversed", self.reversed.into()),
                 ("kSteps", self.steps.into()),
+                ("kSplit", self.split.into()),
                 ("kScaled", self.scaled.into()),
                 ("kArgmax", self.argmax.into()),
                 ("kThreads", (32 * Self::WARPS).into()),

@@ -71,15 +71,19 @@ impl Emulator {
             hash.update(header.name.as_bytes()).update(&[0]).update(header.text.as_bytes()).update(&[0]);
         }
         let folder = self.folder.join(&hash.finalize().to_hex()[..16]);
-        if !folder.join("complete").exists() {
-            // Nobody sees a device's header where the emulator has its own: others may write the same files at this moment.
-            let replaced = |name: &str| EMULATOR.iter().any(|other| other.name == name);
-            for header in HEADERS.iter().filter(|header| !replaced(header.name)).chain(EMULATOR) {
-                let file = folder.join(header.name);
+        if !folder.exists() {
+            // All at once: others may be about to do the same, or compile already.
+            let made = tempfile::TempDir::new_in(&self.folder).map_err(|e| io(&self.folder, e))?;
+            for header in HEADERS.iter().chain(EMULATOR) {
+                let file = made.path().join(header.name);
                 fs::create_dir_all(file.parent().expect("in the folder")).map_err(|e| io(&file, e))?;
-                replace(&file, header.text.as_bytes())?;
+                fs::write(&file, header.text).map_err(|e| io(&file, e))?;
             }
-            replace(&folder.join("complete"), b"")?;
+            match fs::rename(made.path(), &folder) {
+                Ok(()) => drop(made.keep()),
+                Err(_) if folder.exists() => {}
+                Err(e) => return Err(io(&folder, e)),
+            }
         }
         Ok(folder)
     }
@@ -115,15 +119,6 @@ impl Emulator {
 
 fn io(path: &FilePath, error: std::io::Error) -> Error {
     Error::io(path.display().to_string(), error)
-}
-
-/// Writes a file that is there whole or not at all.
-fn replace(path: &FilePath, data: &[u8]) -> Result<()> {
-    let folder = path.parent().expect("a file in a folder");
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| io(folder, e))?;
-    fs::write(file.path(), data).map_err(|e| io(path, e))?;
-    file.persist(path).map_err(|e| io(path, e.error))?;
-    Ok(())
 }
 
 const PAGE: usize = 4096;

@@ -229,7 +229,7 @@ pub(crate) fn score(
         rows: 0,
         listed: !matches!(scoring.pairing, Pairing::Cross),
         scaled: d_factors.is_some(),
-        fast: scoring.precision == Precision::Fast,
+        precision: scoring.precision,
         purpose: Use::Scores { argmax: argmax.is_some() },
     };
     // What queries look like does not depend on the size of the tile.
@@ -841,7 +841,7 @@ pub(crate) fn project(
         rows,
         listed: false,
         scaled: false,
-        fast: false,
+        precision: Precision::Default,
         purpose: Use::Store,
     };
     let config = Scorer::choose(context.caps(), &problem);

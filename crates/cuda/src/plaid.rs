@@ -179,7 +179,7 @@ pub(crate) fn plaid_search(
         rows: 0,
         listed: true,
         scaled: true,
-        fast: false,
+        precision: Precision::Default,
         purpose: Use::Scores { argmax: false },
     };
     let course = Course::of(op);

@@ -1,6 +1,6 @@
 //! How an operator will be run: a pure function of the operator and the device.
 
-use maxsim_core::{BackendKind, Documents, Error, Forward, Op, PlaidIndex, Plan, Result};
+use maxsim_core::{BackendKind, Documents, Error, Forward, Op, PlaidIndex, Plan, Precision, Result};
 
 use crate::config::{self, Kind, Problem, Scorer, Stored, Use};
 use crate::device::Caps;
@@ -31,7 +31,7 @@ fn scorer(caps: &Caps, op: &Forward<'_>, argmax: bool) -> Result<(Scorer, Kind)>
         rows: rows.min(u32::MAX as usize) as u32,
         listed: !matches!(op.pairing, maxsim_core::Pairing::Cross),
         scaled: op.options.normalize || op.d.dtype().is_quantized(),
-        fast: op.options.precision == maxsim_core::Precision::Fast,
+        precision: op.options.precision,
         purpose: Use::Scores { argmax },
     };
     let scorer = Scorer::choose(caps, &problem);
@@ -98,7 +98,7 @@ pub(crate) fn plan(caps: &Caps, op: &Op<'_>) -> Result<Plan> {
             rows,
             listed: false,
             scaled: false,
-            fast: false,
+            precision: Precision::Default,
             purpose: Use::Store,
         };
         let tile = Scorer::choose(caps, &problem);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use maxsim_core::{Cost, DType, Error, Result};
+use maxsim_core::{Cost, DType, Error, Precision, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Kind, Problem, Scorer, Stored, Use};
@@ -77,7 +77,7 @@ impl ShapeClass {
             rows: self.rows,
             listed: false,
             scaled: self.scaled,
-            fast: false,
+            precision: Precision::Default,
             purpose: Use::Scores { argmax: self.argmax },
         })
     }

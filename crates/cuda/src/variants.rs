@@ -86,16 +86,17 @@ pub fn prebuilt(target: &str, dims: &[u32]) -> Result<Vec<Unit>> {
     })?;
     let mut units = common(&caps);
     let options = [(false, false), (false, true), (true, false), (true, true)];
+    let precision = Precision::Default;
     for &dim in dims {
         for (q, d) in TYPES {
             let stored = Stored::Vectors(d.into());
-            let product = config::product(caps.arch.path, q, stored, Precision::Default);
+            let product = config::product(caps.arch.path, q, stored, precision);
             for rows in [16, 32, 64, 128, 256] {
                 for (argmax, scaled) in options {
                     let purpose = Use::Scores { argmax };
                     for listed in [false, true] {
                         let problem =
-                            Problem { product, stored, dim, rows, listed, scaled, fast: false, purpose };
+                            Problem { product, stored, dim, rows, listed, scaled, precision, purpose };
                         units.push(Scorer::choose(&caps, &problem).unit());
                     }
                 }
@@ -114,11 +115,12 @@ fn once(mut units: Vec<Unit>) -> Vec<Unit> {
 fn common(caps: &Caps) -> Vec<Unit> {
     let path = caps.arch.path;
     let mut units: Vec<Unit> = Vec::new();
+    let precision = Precision::Default;
     let mut scorer = |q: DType, stored: Stored, dim: u32, rows: u32, argmax: bool, scaled: bool| {
-        let product = config::product(path, q, stored, Precision::Default);
+        let product = config::product(path, q, stored, precision);
         let purpose = Use::Scores { argmax };
         for listed in [false, true] {
-            let problem = Problem { product, stored, dim, rows, listed, scaled, fast: false, purpose };
+            let problem = Problem { product, stored, dim, rows, listed, scaled, precision, purpose };
             units.push(Scorer::choose(caps, &problem).unit());
         }
     };
@@ -139,6 +141,14 @@ fn common(caps: &Caps) -> Vec<Unit> {
             scorer(q, Stored::Residual { bits, reversed: true }, dim, rows, false, true);
         }
     }
+    for bits in [1, 2, 4, 8] {
+        let (stored, precision) = (Stored::Residual { bits, reversed: true }, Precision::Exact);
+        let product = config::product(path, DType::F16, stored, precision);
+        let purpose = Use::Scores { argmax: false };
+        let problem =
+            Problem { product, stored, dim: 128, rows: 32, listed: false, scaled: true, precision, purpose };
+        units.push(Scorer::choose(caps, &problem).unit());
+    }
     for (product, stored, dim) in [
         (Kind::F32, Kind::F32, 128),
         (Kind::F16, Kind::F16, 768),
@@ -154,7 +164,7 @@ fn common(caps: &Caps) -> Vec<Unit> {
             rows: 128,
             listed: false,
             scaled: false,
-            fast: false,
+            precision,
             purpose: Use::Store,
         };
         units.push(Scorer::choose(caps, &problem).unit());
@@ -257,7 +267,7 @@ mod tests {
         let purpose = Use::Scores { argmax };
         let scorer = Scorer::choose(
             &caps(path),
-            &Problem { product, stored, dim, rows, listed, scaled, fast, purpose },
+            &Problem { product, stored, dim, rows, listed, scaled, precision, purpose },
         );
         (scorer.unit(), scorer.shared())
     }

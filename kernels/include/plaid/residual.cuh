@@ -8,7 +8,8 @@
 // Both are multiplied as f16. Weights are scaled so that the largest is at least 1, and f32 and bf16 query rows by a power of two, so
 // that f16 holds what they hold; a table entry meets them scaled alike, and the maximum is scaled back. f32 queries are sums of two
 // such numbers, as are the weights that they meet: what is left out is below 2⁻²² of a term. For 16-bit queries one part of a weight
-// is close enough: 2⁻¹² of a term, where they themselves may be off by 2⁻⁹ or 2⁻¹² of what they were rounded from.
+// is close enough, unless exactness is asked for: 2⁻¹² of a term, where they themselves may be off by 2⁻⁹ or 2⁻¹² of what they were
+// rounded from.
 //
 // Per token: its residual, code and factor once from memory, and 128 bytes of the table out of the second-level cache.
 #pragma once
@@ -20,6 +21,7 @@ namespace maxsim {
 
 // `C` is the generated configuration:
 //   kQuery      what queries are stored as
+//   kSplit      weights as sums of two numbers
 //   kBits       of a residual's field
 //   kReversed   fields of a byte, and their bits, begin at its highest bit
 //   kSteps      products of 16 elements in a row; kSteps · kBits is a multiple of 8
@@ -29,13 +31,14 @@ struct ResidualLayout {
     static constexpr u32 kWarps = C::kThreads / kWarp;
     static constexpr u32 kRows = 32;
     static constexpr u32 kWords = C::kSteps * C::kBits / 8;  // of a lane's part of a residual
-    static constexpr bool kSplit = C::kQuery == kF32, kScaledQuery = C::kQuery != kF16;
+    static constexpr bool kSplitQuery = C::kQuery == kF32, kScaledQuery = C::kQuery != kF16;
+    static_assert(C::kSplit || !kSplitQuery, "both or none");
     // Words of a byte's decoded fields, first parts and then rests. Two bits are decoded without a table.
-    static constexpr u32 kEntry = C::kBits == 2 ? 0 : C::kBits == 8 ? 1 : (kSplit ? 8 : 4) / C::kBits;
+    static constexpr u32 kEntry = C::kBits == 2 ? 0 : C::kBits == 8 ? 1 : (C::kSplit ? 8 : 4) / C::kBits;
     static constexpr u32 kTableAt = 0;
     static constexpr u32 kBestAt = 256 * kEntry * 4;
     static constexpr u32 kRestsAt = kBestAt + kWarps * kRows * 8;
-    static constexpr u32 kScales = kSplit ? C::kSteps * 2 * kWarp * 16 : 0;  // behind the rests
+    static constexpr u32 kScales = kSplitQuery ? C::kSteps * 2 * kWarp * 16 : 0;  // behind the rests
     static constexpr u32 kRests = kScales + (kScaledQuery ? kRows * 4 : 0);  // of a warp
     static constexpr u32 kBytes = kRestsAt + kWarps * kRests;
     static_assert(kBytes == C::kShared, "the plan and the kernel disagree");
@@ -99,7 +102,7 @@ struct ResidualKernel {
                 } else {
                     for (u32 f = 0; f < kHalf; f++) {
                         entry[f] = first[2 * f] | u32(first[2 * f + 1]) << 16;
-                        if constexpr (L::kSplit) entry[kHalf + f] = rest[2 * f] | u32(rest[2 * f + 1]) << 16;
+                        if constexpr (C::kSplit) entry[kHalf + f] = rest[2 * f] | u32(rest[2 * f + 1]) << 16;
                     }
                 }
             }
@@ -164,7 +167,7 @@ struct ResidualKernel {
                     for (u32 e = 0; e < 4; e++) split(number(step, e) * scale, x[e], rest[e]);
                     queries[step][n][0] = x[0] | u32(x[1]) << 16;
                     queries[step][n][1] = x[2] | u32(x[3]) << 16;
-                    if constexpr (L::kSplit) {
+                    if constexpr (L::kSplitQuery) {
                         u64& to = reinterpret_cast<u64*>(&rests(step, n / 2))[n % 2];
                         to = rest[0] | u32(rest[1]) << 16 | u64(rest[2] | u32(rest[3]) << 16) << 32;
                     }
@@ -267,7 +270,7 @@ struct ResidualKernel {
                 u32 places = fields | fields << 4 | 0x40404040u;
                 first[half] = select_bytes(first_low, first_high, places);
                 first[half + 2] = select_bytes(first_low, first_high, places >> 16);
-                if constexpr (L::kSplit) {
+                if constexpr (C::kSplit) {
                     rest[half] = select_bytes(rest_low, rest_high, places);
                     rest[half + 2] = select_bytes(rest_low, rest_high, places >> 16);
                 }
@@ -275,19 +278,19 @@ struct ResidualKernel {
                 u32 byte = words[step / 8] >> 8 * (step / 2 % 4) & 0xff;
                 const u32* entry = table() + byte * L::kEntry + 2 * (step % 2);
                 first[half] = entry[0], first[half + 2] = entry[1];
-                if constexpr (L::kSplit) rest[half] = entry[4], rest[half + 2] = entry[5];
+                if constexpr (C::kSplit) rest[half] = entry[4], rest[half + 2] = entry[5];
             } else if constexpr (C::kBits == 4) {
                 u32 bytes = words[step / 2] >> 16 * (step % 2);
                 const u32* low = table() + (bytes & 0xff) * L::kEntry;
                 const u32* high = table() + (bytes >> 8 & 0xff) * L::kEntry;
                 first[half] = low[0], first[half + 2] = high[0];
-                if constexpr (L::kSplit) rest[half] = low[1], rest[half + 2] = high[1];
+                if constexpr (C::kSplit) rest[half] = low[1], rest[half + 2] = high[1];
             } else {
                 u32 x[4];
 #pragma unroll
                 for (u32 i = 0; i < 4; i++) x[i] = table()[words[step] >> 8 * i & 0xff];
                 first[half] = select_bytes(x[0], x[1], 0x5410), first[half + 2] = select_bytes(x[2], x[3], 0x5410);
-                if constexpr (L::kSplit) {
+                if constexpr (C::kSplit) {
                     rest[half] = select_bytes(x[0], x[1], 0x7632);
                     rest[half + 2] = select_bytes(x[2], x[3], 0x7632);
                 }
@@ -322,10 +325,10 @@ struct ResidualKernel {
 #pragma unroll
                 for (u32 n = 0; n < 4; n++) {
                     multiply<kF16>(acc[n], first, queries[step][n][0], queries[step][n][1]);
-                    if constexpr (L::kSplit)
+                    if constexpr (C::kSplit)
                         multiply<kF16>(acc[n], rest, queries[step][n][0], queries[step][n][1]);
                 }
-                if constexpr (L::kSplit) {
+                if constexpr (L::kSplitQuery) {
 #pragma unroll
                     for (u32 pair = 0; pair < 2; pair++) {
                         U4 x = rests(step, pair);

@@ -1,7 +1,7 @@
 //! Compressed documents: parts of 16 bits are to hold what f32 does, whatever the size of the numbers.
 
 use maxsim_core::{
-    Codec, DType, DataBuf, Forward, Options, Residual, ResidualLayout, TensorRef, Tokens, oracle,
+    Codec, DType, DataBuf, Forward, Options, Precision, Residual, ResidualLayout, TensorRef, Tokens, oracle,
 };
 use maxsim_testkit::cases::Random;
 use maxsim_testkit::{compare, tolerance};
@@ -30,8 +30,10 @@ fn check(random: &mut Random, (nbits, dim): (u32, usize), dtype: DType, [q_size,
     let residuals: Vec<u8> = (0..slots * codec.residual_bytes()).map(|_| random.bits() as u8).collect();
     let documents = Residual::padded(codec, &codes, &residuals, SHAPE, &LENGTHS).unwrap();
     let q = Tokens::packed(q.as_ref(), dim, &[0, 5, 45, 45]).unwrap();
-    for normalize in [false, true] {
-        let options = Options { normalize, argmax: true, ..Options::default() };
+    for (normalize, precision) in
+        [(false, Precision::Default), (true, Precision::Default), (true, Precision::Exact)]
+    {
+        let options = Options { normalize, precision, argmax: true, ..Options::default() };
         let op = Forward::maxsim(q.clone(), documents.clone(), options);
         let exact = oracle::forward(&op);
         let largest = exact.values.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
@@ -40,7 +42,9 @@ fn check(random: &mut Random, (nbits, dim): (u32, usize), dtype: DType, [q_size,
             let got = score(&engine(path), &op);
             let context = format!("{path} {nbits} bits, d={dim}, {dtype:?}, {q_size}, {d_size}, {normalize}");
             // Relative to the scores, also where they are far below 1.
-            let t = tolerance::residual(dtype, options.precision, dim) * largest;
+            // Exactly: no more than the sums are off, whatever the queries' type.
+            let exactly = if precision == Precision::Exact { DType::F32 } else { dtype };
+            let t = tolerance::residual(exactly, precision, dim) * largest;
             for (got, exact) in got.values.iter().zip(&exact.values) {
                 assert!((f64::from(*got) - exact).abs() <= t, "{context}: {got}, expected {exact}");
             }
