@@ -1,8 +1,9 @@
 //! PLAID indexes: what is done to one, whatever keeps its files.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use maxsim_core::{Cancel, Engine, Error, MaybeSendSync, PlaidOptions, Result};
+use maxsim_core::{Cancel, Engine, Error, ErrorCode, MaybeSendSync, PlaidOptions, Result};
 use maxsim_plaid::store::pack;
 use maxsim_plaid::{
     BuildOptions, Builder, DocumentId, EncoderRecord, Filter, IdKind, Index, IndexWriter, RemoteIndex, Row,
@@ -240,12 +241,25 @@ fn disposed(what: &str) -> Error {
 pub trait OpenWriter: Fn(&Engine) -> Result<IndexWriter> + MaybeSendSync {}
 impl<T: Fn(&Engine) -> Result<IndexWriter> + MaybeSendSync> OpenWriter for T {}
 
+/// Hears why searches are left to the engine of changes.
+pub trait OnFallback: Fn(&Error) + MaybeSendSync {}
+impl<T: Fn(&Error) + MaybeSendSync> OnFallback for T {}
+
+/// Whether another device may do what failed so.
+fn is_of_device(error: &Error) -> bool {
+    use ErrorCode::{Compile, DeviceLost, Limit, OutOfMemory, Unsupported};
+    [Compile, DeviceLost, Limit, OutOfMemory, Unsupported].contains(&error.code())
+}
+
 /// An index that is open: the one that searches see, and its writer.
 pub struct OpenIndex {
     /// What changes compute with.
     engine: Engine,
-    /// What searches compute with.
+    /// What searches compute with …
     searching: Engine,
+    /// … until that fails, if something else is to do then.
+    fallback: Option<Box<dyn OnFallback>>,
+    fell_back: AtomicBool,
     /// What searches see; `None` once disposed.
     index: Mutex<Option<Index>>,
     /// The same on the engine's device, since the first search of it.
@@ -261,6 +275,8 @@ impl OpenIndex {
         let (index, uploaded, writer) = (Mutex::new(Some(index)), Mutex::default(), Mutex::default());
         Self {
             searching: engine.clone(),
+            fallback: None,
+            fell_back: AtomicBool::new(false),
             engine,
             index,
             uploaded,
@@ -269,9 +285,10 @@ impl OpenIndex {
         }
     }
 
-    /// The same, whose searches compute with another engine.
-    pub fn searching_with(self, searching: Engine) -> Self {
-        Self { searching, ..self }
+    /// The same, whose [`search_async`](Self::search_async) computes with another engine. With a `fallback`, searches that its device
+    /// cannot do, and all after them, are left to the first engine; it is told once.
+    pub fn searching_with(self, searching: Engine, fallback: Option<Box<dyn OnFallback>>) -> Self {
+        Self { searching, fallback, ..self }
     }
 
     /// The index as searches see it.
@@ -326,11 +343,27 @@ impl OpenIndex {
         options: &RawIndexSearch,
         chosen: &Chosen,
     ) -> Result<RawHits> {
-        let (index, engine) = (self.uploaded()?, self.searching.with_cancel(cancel.clone()));
-        let (filter, options) = (chosen.filter()?, options.options()?);
-        let selection = Selection { filter: filter.as_ref(), ids: chosen.ids.as_deref() };
-        let found = index.search_async(&engine, q.tokens()?, options, selection).await.map_err(js)?;
-        Ok(RawHits::new(found, index.info().ids, options.explain))
+        let with = async |index: Result<Index>, engine: &Engine| {
+            let (index, engine) = (index?, engine.with_cancel(cancel.clone()));
+            let (filter, options) = (chosen.filter()?, options.options()?);
+            let selection = Selection { filter: filter.as_ref(), ids: chosen.ids.as_deref() };
+            let found = index.search_async(&engine, q.tokens()?, options, selection).await.map_err(js)?;
+            Ok(RawHits::new(found, index.info().ids, options.explain))
+        };
+        if !self.fell_back.load(Ordering::Relaxed) {
+            let found = with(self.uploaded(), &self.searching).await;
+            let Some((fallback, error)) = self.fallback.as_ref().zip(found.as_ref().err()) else {
+                return found;
+            };
+            if !is_of_device(error) {
+                return found;
+            }
+            if !self.fell_back.swap(true, Ordering::Relaxed) {
+                fallback(error);
+            }
+            lock(&self.uploaded).take();
+        }
+        with(self.index(), &self.engine).await
     }
 
     /// Adds documents and commits; gives how many were replaced.

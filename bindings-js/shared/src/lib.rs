@@ -28,8 +28,8 @@ pub use encoder::{RawEncoded, encode};
 pub use failure::{Detail, Failure};
 #[cfg(feature = "plaid")]
 pub use index::{
-    Batch, Chosen, OpenBuild, OpenIndex, OpenRemoteIndex, OpenWriter, RawBuildOptions, RawBuildState,
-    RawHits, RawIds, RawIndexSearch, RawValue,
+    Batch, Chosen, OnFallback, OpenBuild, OpenIndex, OpenRemoteIndex, OpenWriter, RawBuildOptions,
+    RawBuildState, RawHits, RawIds, RawIndexSearch, RawValue,
 };
 pub use input::{RawTensor, RawTokens};
 pub use operation::{Arguments, Operation, RawBackward, RawOp, RawOptions, camel};

@@ -421,4 +421,44 @@ describe("indexes in Chromium", { skip: missing }, () => {
     assert.ok(["598", "5000"].includes(outcome.hit), outcome.hit);
     assert.deepEqual([outcome.lazy, outcome.wrong, outcome.late], ["3", "ERR_SHAPE", "ERR_DISPOSED"]);
   });
+
+  test("an index that the GPU has no room for is searched on the CPU, unless the GPU was asked for", async () => {
+    const own = await browser.open(`${server.origin}${PAGE}`);
+    await own.waitForFunction("globalThis.ready");
+    const bytes = await page.evaluate(async () => {
+      const cpu = await api.createEngine({ backend: "cpu", silent: true });
+      const { index, bytes } = await small(cpu);
+      await index.dispose();
+      await cpu.dispose();
+      return [...bytes];
+    });
+    const outcome = await own.evaluate(async (bytes) => {
+      // A GPU that does not say that it is software is taken by itself.
+      Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+      for (const name of ["architecture", "description"]) Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => "of a test" });
+      const told = [];
+      console.warn = (message) => told.push(message);
+      const query = new Float32Array(4 * 32).map((_, i) => Math.sin(i));
+      const options = { worker: false, gpuMemory: 1 << 16 };
+      const found = {};
+      for (const [name, more] of [["auto", {}], ["silent", { silent: true }], ["wgpu", { backend: "wgpu" }], ["cpu", { backend: "cpu" }]]) {
+        const engine = await api.createEngine({ ...options, ...more });
+        const index = await engine.openIndex(Uint8Array.from(bytes));
+        const search = () => index.search(query, { topK: 5 }).then(([hits]) => hits.map(({ id, score }) => `${id} ${score}`), (error) => error.code);
+        found[name] = [engine.info.backend, await search(), await search(), told.splice(0)];
+        await index.dispose();
+        await engine.dispose();
+      }
+      return found;
+    }, bytes);
+    const [, hits] = outcome.cpu;
+    assert.equal(hits.length, 5);
+    const { auto: [backend, once, twice, told] } = outcome;
+    assert.deepEqual([backend, once, twice], ["wgpu", hits, hits]);
+    assert.equal(told.length, 1, `${told}`);
+    assert.match(told[0], /the CPU searches an index that wgpu cannot: out of memory/);
+    assert.deepEqual(outcome.silent, ["wgpu", hits, hits, []]);
+    assert.deepEqual(outcome.wgpu, ["wgpu", "ERR_OUT_OF_MEMORY", "ERR_OUT_OF_MEMORY", []]);
+    await own.close();
+  });
 });

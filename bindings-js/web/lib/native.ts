@@ -96,11 +96,17 @@ class Indexes {
   async open(source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel): Promise<NativeIndex | Failure> {
     const place = placeOf(source);
     if (place === undefined) return wrong("source", "a URL", JSON.stringify(source));
-    const at = this.#thread(this.#gpu && !lazy);
-    const facts = await at.call<{ info: IndexInfo }>("open", [this.#options, place, lazy], { progress, cancel });
-    if (!failed(facts)) return new Index(at, facts.info);
-    at.close();
-    return facts;
+    const gpu = this.#gpu && !lazy;
+    const open = async (gpu: boolean): Promise<NativeIndex | Failure> => {
+      const at = this.#thread(gpu);
+      const facts = await at.call<{ info: IndexInfo }>("open", [this.#options, place, lazy], { progress, cancel });
+      if (!failed(facts)) return new Index(at, facts.info);
+      at.close();
+      return facts;
+    };
+    const index = await open(gpu);
+    const either = gpu && this.#options.backend === undefined;
+    return either && failed(index) && NEXT.includes(index.code) ? open(false) : index;
   }
 
   async build(path: string | FileHandleLike, options: RawBuildOptions): Promise<NativeBuild | Failure> {
@@ -510,7 +516,9 @@ function startGpu(options: RawEngineOptions, hardware: boolean): Promise<NativeE
     const at = thread(GPU, { wasm: url.gpuAll(), all: true }, options.worker);
     return start(at, options, (info, indexes) => new Engine(at, info, indexes), true);
   };
-  return start(at, options, (info, indexes) => new GpuEngine(at, info, indexes, all), true);
+  // An index knows whether another backend may take over.
+  const asked: RawEngineOptions = hardware ? options : { ...options, backend: "wgpu" };
+  return start(at, asked, (info, indexes) => new GpuEngine(at, info, indexes, all), true);
 }
 
 function startCpu(options: RawEngineOptions, passedOver?: PassedOver[]): Promise<NativeEngine | Failure> {

@@ -53,11 +53,6 @@ const SMALL = {
   environment: { RUSTC_BOOTSTRAP: "1" },
 };
 
-const tools = join(target, "tools");
-run("cargo", [
-  "build", "--quiet", "--release", "--locked", "--manifest-path", join(packageDir, "tools/wasm-bindgen/Cargo.toml"), "--target-dir", tools,
-]);
-
 mkdirSync(wasm, { recursive: true });
 mkdirSync(dist, { recursive: true });
 const wanted = process.argv.slice(2);
@@ -72,6 +67,14 @@ async function start(command, args, options = {}) {
   process.stdout.write(stdout);
   process.stderr.write(stderr);
 }
+
+// Beside the first modules, which need it when they are compiled.
+const tools = join(target, "tools");
+const binding = start("cargo", [
+  "build", "--quiet", "--release", "--locked", "--manifest-path", join(packageDir, "tools/wasm-bindgen/Cargo.toml"), "--target-dir", tools,
+]);
+// Said where it is awaited.
+binding.catch(() => {});
 
 /** A module out of cargo, and its JavaScript; these go to a folder of the module's own, and optimising comes later. */
 async function compile({ name, glue, features, simd }) {
@@ -92,6 +95,7 @@ async function compile({ name, glue, features, simd }) {
     { env: { ...process.env, ...(small ? SMALL.environment : {}), CARGO_ENCODED_RUSTFLAGS: flags.join("\x1f") } },
   );
   const own = join(wasm, name);
+  await binding;
   await start(join(tools, "release/bind"), [join(built, "wasm32-unknown-unknown/web/maxsim_web.wasm"), own, glue]);
   const script = join(own, `${glue}.js`);
   writeFileSync(script, shorten(join(own, `${glue}_bg.wasm`), readFileSync(script, "utf8")));

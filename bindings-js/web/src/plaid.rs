@@ -249,7 +249,9 @@ impl WasmBuild {
 fn opened(engines: &Engines, storage: &DeferredStorage, index: Index) -> WasmIndex {
     let of_writer = storage.clone();
     let writer = move |engine: &_| IndexWriter::open_in(engine, of_writer.clone());
-    let open = OpenIndex::new(engines.cpu.clone(), index, writer).searching_with(engines.searching.clone());
+    let open = OpenIndex::new(engines.cpu.clone(), index, writer);
+    #[cfg(feature = "plaid-gpu")]
+    let open = open.searching_with(engines.gpu.clone(), engines.fallback());
     WasmIndex { open: Rc::new(open), storage: storage.clone() }
 }
 
@@ -257,7 +259,23 @@ fn opened(engines: &Engines, storage: &DeferredStorage, index: Index) -> WasmInd
 #[derive(Clone)]
 struct Engines {
     cpu: Engine,
-    searching: Engine,
+    #[cfg(feature = "plaid-gpu")]
+    gpu: Engine,
+    /// Whether the CPU may take over, and whether that is told.
+    #[cfg(feature = "plaid-gpu")]
+    either: Option<bool>,
+}
+
+#[cfg(feature = "plaid-gpu")]
+impl Engines {
+    fn fallback(&self) -> Option<Box<dyn maxsim_js::OnFallback>> {
+        let told = self.either?;
+        Some(Box::new(move |error: &Error| {
+            if told {
+                tracing::warn!("the CPU searches an index that wgpu cannot: {error}");
+            }
+        }))
+    }
 }
 
 /// What computes: `IndexEngine` of `lib/module.ts`.
@@ -269,11 +287,13 @@ pub struct IndexEngine(Engines);
 pub async fn create_engine(options: RawEngineOptions) -> Result<IndexEngine, JsValue> {
     let quiet = |engine: Engine| if options.silent() == Some(true) { engine.silent() } else { engine };
     let cpu = quiet(crate::cpu::engine(&options).map_err(failure)?);
-    #[cfg(feature = "plaid-gpu")]
-    let searching = quiet(crate::gpu::engine(&options).await.map_err(failure)?);
-    #[cfg(not(feature = "plaid-gpu"))]
-    let searching = cpu.clone();
-    Ok(IndexEngine(Engines { cpu, searching }))
+    Ok(IndexEngine(Engines {
+        cpu,
+        #[cfg(feature = "plaid-gpu")]
+        gpu: quiet(crate::gpu::engine(&options).await.map_err(failure)?),
+        #[cfg(feature = "plaid-gpu")]
+        either: options.backend().is_none().then_some(options.silent() != Some(true)),
+    }))
 }
 
 #[wasm_bindgen]

@@ -224,6 +224,8 @@ extern "C" {
     /// `RawEngineOptions` of `native.ts`.
     pub type RawEngineOptions;
     #[wasm_bindgen(method, getter)]
+    pub(crate) fn backend(this: &RawEngineOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
     pub(crate) fn threads(this: &RawEngineOptions) -> Option<f64>;
     #[wasm_bindgen(method, getter, js_name = cpuLevel)]
     pub(crate) fn cpu_level(this: &RawEngineOptions) -> Option<String>;
