@@ -207,7 +207,6 @@ impl RawBuildOptions {
             segment_bytes,
             encoder: self.encoder,
             source: self.source.unwrap_or_default(),
-            ..BuildOptions::default()
         }
     }
 }
