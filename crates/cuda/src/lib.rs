@@ -7,7 +7,7 @@
 //! - The kernels' text is `maxsim-kernels`; with the feature `emulator` it runs on the host, which is how it is tested.
 //!
 //! Run on an H200 with its own kernels (sm_90a) and with those of sm_80; those of sm_75 and sm_89 ran in the emulator only, and
-//! for newer GPUs they are compiled and not run.
+//! for newer GPUs they are compiled and not run. `plaid/residual.cuh` and `head/products.cuh` as they are now ran in the emulator only.
 
 mod approx;
 mod arch;
