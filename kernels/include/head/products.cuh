@@ -1,8 +1,8 @@
 // Gradients of the projection head on tensor cores, for hidden states and weights of 16 bits (sm_80 and newer; everything else is in
 // `head/backward.cuh`).
 //
-// Operands are multiplied as bf16, which has the range of f32: gradients, which are f32, as sums of two such numbers (17 bits),
-// f16 as sums of two (exact), bf16 as they are. What is left out, the product of two rests, is below 2⁻¹⁷ of a term.
+// Operands are multiplied as bf16, which has the range of f32: gradients, which are f32, as sums of two such numbers (16 bits),
+// f16 as sums of two (exact), bf16 as they are. What is left out where both are sums, the product of two rests, is below 2⁻¹⁴ of a term.
 //
 // Floor: 2 · rows · dim · model operations for either gradient, twice (three times for f16), at the rate of `mma.sync`; gradients once
 // per 128 columns of the model from the second-level cache, hidden states once from memory.

@@ -8,7 +8,7 @@
 // Both are multiplied as f16. Weights are scaled so that the largest is at least 1, and f32 and bf16 query rows by a power of two, so
 // that f16 holds what they hold; a table entry meets them scaled alike, and the maximum is scaled back. f32 queries are sums of two
 // such numbers, as are the weights that they meet: what is left out is below 2⁻²² of a term. For 16-bit queries one part of a weight
-// is close enough, unless exactness is asked for: 2⁻¹² of a term, where they themselves may be off by 2⁻⁹ or 2⁻¹² of what they were
+// is close enough, unless exactness is asked for: 2⁻¹¹ of a term, where they themselves may be off by 2⁻⁸ or 2⁻¹¹ of what they were
 // rounded from.
 //
 // Per token: its residual, code and factor once from memory, and 128 bytes of the table out of the second-level cache.
