@@ -153,7 +153,7 @@ pub(crate) enum Jobs {
 
 impl Layout {
     fn new() -> Self {
-        Self { tiles: vec![0], ..Self::default() }
+        Self::of(0)
     }
 
     /// One with room for so many slots.
