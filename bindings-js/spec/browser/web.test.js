@@ -311,8 +311,17 @@ describe("@maxsim/web in Chromium", { skip: missing }, () => {
     await own.waitForFunction("globalThis.ready");
     const modules = () => files.filter((file) => /\.(wasm|bin)$/.test(file)).sort();
     assert.deepEqual(modules(), [], "after importing the package");
-    await own.evaluate(() => api.createEngine({ backend: "cpu" }));
-    assert.deepEqual(modules(), ["cpu-simd.wasm"], "after creating an engine");
+    await own.evaluate(async () => {
+      globalThis.cpu = await api.createEngine({ backend: "cpu" });
+      const documents = await cpu.corpus({ data: new Float32Array([1, 2, 3, 4]), shape: [1, 2, 2], storage: "int8" });
+      await documents.search({ data: new Float32Array([1, 2, 3, 4]), shape: [2, 2] }, { topK: 1, explain: true });
+    });
+    assert.deepEqual(modules(), ["cpu-simd.wasm"], "after searching on the CPU");
+    await own.evaluate(() => {
+      const q = { data: new Float32Array([1, 2, 3, 4]), shape: [2, 2] };
+      return cpu.backward({ op: "maxsim", q, d: q }, [1]);
+    });
+    assert.deepEqual(modules(), ["cpu-all.wasm", "cpu-simd.wasm"], "after gradients on the CPU");
     files.length = 0;
     await own.evaluate(async () => {
       globalThis.gpu = await api.createEngine({ backend: "wgpu" });

@@ -23,11 +23,11 @@ export interface EngineModule extends Module {
   createEngine(options: RawEngineOptions): Now<WasmEngine>;
 }
 
-/** The CPU's has what needs no engine, too. */
+/** The CPU's with every operator has what needs no engine, too. */
 export interface CpuModule extends EngineModule {
-  quantize(x: RawTensor, dtype: string, scale?: string): RawQuantized;
-  dequantize(x: RawTensor, scales: Float32Array): RawResult;
-  decodeResidualDocuments(d: RawResidual, normalize?: boolean): RawResult;
+  quantize?(x: RawTensor, dtype: string, scale?: string): RawQuantized;
+  dequantize?(x: RawTensor, scales: Float32Array): RawResult;
+  decodeResidualDocuments?(d: RawResidual, normalize?: boolean): RawResult;
 }
 
 /** The module of indexes. */
@@ -109,7 +109,7 @@ export interface EncoderModule extends Module {
   createEncoder(model: Uint8Array): WasmEncoder;
 }
 
-/** The module for searches on GPUs has none of what may be missing. */
+/** The modules for searches have none of what may be missing. */
 export interface WasmEngine {
   info(): NativeEngine["info"];
   run(op: RawOp, corpus?: number, poll?: Poll): Now<RawScores>;

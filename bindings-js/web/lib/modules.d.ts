@@ -1,5 +1,6 @@
 // What wasm-bindgen writes; `scripts/build-wasm.mjs` runs it. `module.ts` says what is in there.
 declare module "#cpu";
+declare module "#cpu-all";
 declare module "#encoder";
 declare module "#gpu";
 declare module "#gpu-all";

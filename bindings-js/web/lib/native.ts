@@ -9,6 +9,7 @@ import type {
 import type { Changed } from "./index-service.js";
 import type { CorpusFacts } from "./module.js";
 import type { Place } from "./places.js";
+import { copied } from "./protocol.js";
 import { Cancel, elsewhere, here, type Thread } from "./thread.js";
 import { failure, type Load, type Progress, type Source, unsupported } from "./service.js";
 import { webgpu } from "./webgpu.js";
@@ -44,8 +45,9 @@ const PLAID: Kind = {
 };
 
 const url = {
-  simd: () => new URL("./cpu-simd.wasm", import.meta.url).href,
-  scalar: () => new URL("./cpu-scalar.wasm", import.meta.url).href,
+  cpu: () => new URL("./cpu-simd.wasm", import.meta.url).href,
+  cpuAll: () => new URL("./cpu-all.wasm", import.meta.url).href,
+  cpuScalar: () => new URL("./cpu-scalar.wasm", import.meta.url).href,
   gpu: () => new URL("./gpu.wasm", import.meta.url).href,
   gpuAll: () => new URL("./gpu-all.wasm", import.meta.url).href,
   plaidSimd: () => new URL("./plaid-simd.wasm", import.meta.url).href,
@@ -305,14 +307,14 @@ class Engine implements NativeEngine {
   }
 }
 
-/** Whether the module for scoring and searching token vectors does without an operator. */
+/** Whether the modules for scoring and searching token vectors do without an operator. */
 const isRare = (op: RawOp): boolean => [op.h, op.backward, op.residual, op.table].some((part) => part !== undefined);
 
 /**
- * A GPU's engine for scoring and searching token vectors, and one for all the rest, which few pages use: it is started when that
- * comes up. Either keeps its own corpora.
+ * An engine for scoring and searching token vectors, and one for all the rest, which few pages use: it is started when that comes
+ * up. Either keeps its own corpora.
  */
-class GpuEngine extends Engine {
+class SearchEngine extends Engine {
   readonly #start: () => Promise<NativeEngine | Failure>;
   #all: Promise<NativeEngine | Failure> | undefined;
 
@@ -324,31 +326,31 @@ class GpuEngine extends Engine {
   override run(op: RawOp, corpus?: NativeCorpus, cancel?: NativeCancel): Promise<RawScores | Failure> {
     const at = (corpus as Corpus | undefined)?.engine ?? this;
     if (at !== this) return at.run(op, corpus, cancel);
-    return isRare(op) ? this.#ask((engine) => engine.run(op, undefined, cancel)) : super.run(op, corpus, cancel);
+    return isRare(op) ? this.#ask(op, (engine, op) => engine.run(op, undefined, cancel)) : super.run(op, corpus, cancel);
   }
 
   override explain(op: RawOp, corpus?: NativeCorpus): Promise<RawPlan | Failure> {
     const at = (corpus as Corpus | undefined)?.engine ?? this;
     if (at !== this) return at.explain(op, corpus);
-    return isRare(op) ? this.#ask((engine) => engine.explain(op)) : super.explain(op, corpus);
+    return isRare(op) ? this.#ask(op, (engine, op) => engine.explain(op)) : super.explain(op, corpus);
   }
 
   override backward(op: RawOp, cancel?: NativeCancel): Promise<RawGradients | Failure> {
-    return this.#ask((engine) => engine.backward(op, cancel));
+    return this.#ask(op, (engine, op) => engine.backward(op, cancel));
   }
 
   override packPadded(q: RawTokens, d: RawTokens, cancel?: NativeCancel): Promise<RawPacked | Failure> {
-    return this.#ask((engine) => engine.packPadded(q, d, cancel));
+    return this.#ask({ q, d }, (engine, { q, d }) => engine.packPadded(q, d, cancel));
   }
 
   override quantizeResidual(
     x: RawTensor, codec: RawCodec, cutoffs: Float32Array, cancel?: NativeCancel,
   ): Promise<RawResidualCodes | Failure> {
-    return this.#ask((engine) => engine.quantizeResidual(x, codec, cutoffs, cancel));
+    return this.#ask({ x, codec, cutoffs }, (engine, { x, codec, cutoffs }) => engine.quantizeResidual(x, codec, cutoffs, cancel));
   }
 
   override residualCorpus(documents: RawResidual, cancel?: NativeCancel): Promise<NativeCorpus | Failure> {
-    return this.#ask((engine) => engine.residualCorpus(documents, cancel));
+    return this.#ask(documents, (engine, documents) => engine.residualCorpus(documents, cancel));
   }
 
   override dispose(): void {
@@ -356,9 +358,11 @@ class GpuEngine extends Engine {
     void this.#all?.then((engine) => failed(engine) || engine.dispose());
   }
 
-  async #ask<T extends object>(call: (engine: NativeEngine) => Promise<T | Failure>): Promise<T | Failure> {
+  async #ask<T extends object, I>(inputs: I, call: (engine: NativeEngine, inputs: I) => Promise<T | Failure>): Promise<T | Failure> {
+    // They are the caller's again when this returns.
+    const own = copied(inputs);
     const all = await (this.#all ??= this.#start());
-    if (!failed(all)) return call(all);
+    if (!failed(all)) return call(all, own);
     this.#all = undefined;
     return all;
   }
@@ -518,15 +522,21 @@ function startGpu(options: RawEngineOptions, hardware: boolean): Promise<NativeE
   };
   // An index knows whether another backend may take over.
   const asked: RawEngineOptions = hardware ? options : { ...options, backend: "wgpu" };
-  return start(at, asked, (info, indexes) => new GpuEngine(at, info, indexes, all), true);
+  return start(at, asked, (info, indexes) => new SearchEngine(at, info, indexes, all), true);
 }
 
 function startCpu(options: RawEngineOptions, passedOver?: PassedOver[]): Promise<NativeEngine | Failure> {
   const simd = hasSimd();
   const scalar = !simd || options.cpuLevel === "generic";
   const levels = simd ? ["simd128", "generic"] : ["generic"];
-  const at = thread(CPU, { wasm: scalar ? url.scalar() : url.simd() }, options.worker);
-  return start(at, options, (info, indexes) => new Engine(at, { ...info, levels, passedOver }, indexes));
+  const all = (): Promise<NativeEngine | Failure> => {
+    const at = thread(CPU, { wasm: scalar ? url.cpuScalar() : url.cpuAll(), all: true }, options.worker);
+    return start(at, options, (info, indexes) => new Engine(at, { ...info, levels, passedOver }, indexes));
+  };
+  // Browsers without vectors are few: one module is enough for them.
+  if (scalar) return all();
+  const at = thread(CPU, { wasm: url.cpu() }, options.worker);
+  return start(at, options, (info, indexes) => new SearchEngine(at, { ...info, levels, passedOver }, indexes, all));
 }
 
 let helper: Thread | undefined;
@@ -535,7 +545,7 @@ let busy = 0;
 
 /** A call that needs no engine. */
 async function help<T extends object>(name: string, args: unknown[], cancel?: NativeCancel): Promise<T | Failure> {
-  helper ??= thread(CPU, { wasm: hasSimd() ? url.simd() : url.scalar() });
+  helper ??= thread(CPU, { wasm: hasSimd() ? url.cpuAll() : url.cpuScalar(), all: true });
   clearTimeout(idle);
   busy++;
   try {

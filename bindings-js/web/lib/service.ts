@@ -5,7 +5,7 @@
 import type {
   Failure, RawCodec, RawCorpusOptions, RawEngineOptions, RawOp, RawResidual, RawTensor, RawTokens,
 } from "@maxsim/api/binding";
-import type { CpuModule, EncoderModule, EngineModule, Glue, Module, Poll, WasmEncoder, WasmEngine } from "./module.js";
+import type { CpuModule, EncoderModule, Glue, Module, Poll, WasmEncoder, WasmEngine } from "./module.js";
 
 /** Where a module, and the data it may need, lie. */
 export interface Source {
@@ -16,7 +16,7 @@ export interface Source {
   scalar?: boolean;
   /** Whether indexes are searched on a GPU. */
   gpu?: boolean;
-  /** Whether the module has every operator of a GPU. */
+  /** Whether the module has every operator of a backend. */
   all?: boolean;
   /** Whether a GPU that is a program on the CPU is none. */
   hardware?: boolean;
@@ -79,7 +79,7 @@ export function failureOf(thrown: unknown, module?: Module): Failure {
 }
 
 /** The calls of one engine. */
-export function engineService(module: EngineModule & Partial<CpuModule>): Service {
+export function engineService(module: CpuModule): Service {
   let engine: WasmEngine | undefined;
   const started = (): WasmEngine => {
     if (engine === undefined) throw failure("ERR_DISPOSED", "engine was disposed", { what: "engine" });

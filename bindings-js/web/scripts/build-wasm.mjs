@@ -18,7 +18,8 @@ const FEATURES = [
 /** `glue`: the JavaScript, which modules of the same exports share. */
 const MODULES = [
   { name: "cpu-simd", glue: "cpu", features: "cpu", simd: true },
-  { name: "cpu-scalar", glue: "cpu", features: "cpu", simd: false },
+  { name: "cpu-all", glue: "cpu-all", features: "cpu-all", simd: true },
+  { name: "cpu-scalar", glue: "cpu-all", features: "cpu-all", simd: false },
   { name: "gpu", glue: "gpu", features: "gpu", simd: false },
   { name: "gpu-all", glue: "gpu-all", features: "gpu-all", simd: false },
   { name: "plaid-simd", glue: "plaid", features: "plaid", simd: true },

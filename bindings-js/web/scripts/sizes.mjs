@@ -39,14 +39,15 @@ const beside = (...parts) => sum(loaded(...parts).filter((file) => !script("inde
 const KIB = 1024;
 // Aims: 80 KiB for WebGPU, 130 with the CPU as well, 160 with indexes. The bounds are what was reached, so that it does not grow unseen.
 const rows = [
-  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 109 * KIB },
-  { what: "its module and that module's JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 94 * KIB },
+  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 114 * KIB },
+  { what: "its module and that module's JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 98.5 * KIB },
   { what: "gradients and the rest on the GPU, beside it", bytes: beside("gpu.worker.js", "gpu-all.wasm", "gpu-all"), most: 142 * KIB },
-  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm"), most: 138 * KIB },
-  { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm"), most: 149 * KIB },
-  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 208 * KIB },
-  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 280 * KIB },
-  { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 220 * KIB },
+  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm", "cpu"), most: 84.5 * KIB },
+  { what: "gradients and the rest on the CPU, beside it", bytes: beside("cpu.worker.js", "cpu-all.wasm", "cpu-all"), most: 124 * KIB },
+  { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm", "cpu-all"), most: 149 * KIB },
+  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 206 * KIB },
+  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 278 * KIB },
+  { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 216 * KIB },
   { what: "encoder without its model", bytes: sum(["encoder.wasm", ...script("encoder.worker.js")]), most: 52 * KIB },
   { what: "page's part alone", bytes: sum(script("index.js")), most: 14.5 * KIB },
 ];
@@ -58,7 +59,7 @@ for (const { what, bytes, most } of rows) {
 if (!small) console.log("sizes are told, not held: the standard library was used as it comes (scripts/build-wasm.mjs)");
 
 const modules = readdirSync(dist).filter((file) => file.endsWith(".wasm"));
-checks.push([modules.length === 8, `${modules.length} modules`]);
+checks.push([modules.length === 9, `${modules.length} modules`]);
 const text = (file) => readFileSync(dist + file).toString("latin1");
 // Shader compilers have no business in a page: browsers bring their own.
 for (const name of ["naga", "wgpu_core", "wgpu-core", "wgpu_hal"]) {

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 
 use js_sys::{Array, Function};
 use maxsim_core::{Corpus, Engine, Error, Output, Plan, Result};
-#[cfg(any(feature = "cpu", feature = "gpu-all"))]
+#[cfg(feature = "all")]
 use maxsim_js::RawGradients;
 use maxsim_js::{Operation, RawScores};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-#[cfg(any(feature = "cpu", feature = "gpu-all"))]
+#[cfg(feature = "all")]
 use crate::read::{RawCodec, RawResidual, RawTensor};
 use crate::read::{RawCorpusOptions, RawEngineOptions, RawOp, RawTokens, cancel};
 use crate::run;
@@ -75,8 +75,8 @@ impl WasmEngine {
     }
 }
 
-/// What few pages use: the module for searches on GPUs does without.
-#[cfg(any(feature = "cpu", feature = "gpu-all"))]
+/// What few pages use: the modules for searches do without.
+#[cfg(feature = "all")]
 #[wasm_bindgen]
 impl WasmEngine {
     /// Gradients of an operator that says so.

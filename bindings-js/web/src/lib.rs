@@ -24,12 +24,9 @@ mod engine;
 mod gpu;
 #[cfg(feature = "plaid")]
 mod plaid;
-#[cfg(feature = "cpu")]
+#[cfg(feature = "cpu-all")]
 mod quantize;
-#[cfg_attr(
-    not(any(feature = "cpu", feature = "gpu-all")),
-    allow(dead_code, reason = "some of it is for engines")
-)]
+#[cfg_attr(not(feature = "all"), allow(dead_code, reason = "some of it is for engines"))]
 mod read;
 #[cfg(all(feature = "cpu", not(feature = "gpu")))]
 #[path = "run_cpu.rs"]
@@ -37,10 +34,7 @@ mod run;
 #[cfg(feature = "gpu")]
 #[path = "run_gpu.rs"]
 mod run;
-#[cfg_attr(
-    not(any(feature = "cpu", feature = "gpu-all")),
-    allow(dead_code, reason = "some of it is for engines")
-)]
+#[cfg_attr(not(feature = "all"), allow(dead_code, reason = "some of it is for engines"))]
 mod write;
 
 use wasm_bindgen::prelude::wasm_bindgen;

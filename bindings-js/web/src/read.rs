@@ -267,27 +267,27 @@ impl RawOp {
     #[inline(never)]
     pub(crate) fn read(&self) -> Result<maxsim_js::RawOp> {
         let tokens = |raw: Option<RawTokens>| raw.map(|raw| raw.read()).transpose();
-        #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+        #[cfg(feature = "all")]
         let tensor = |raw: Option<RawTensor>| raw.map(|raw| raw.read()).transpose();
         Ok(maxsim_js::RawOp {
             op: self.op(),
             q: tokens(self.q())?,
             d: tokens(self.d())?,
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             residual: self.residual().map(|raw| raw.read()).transpose()?,
             pair_q_idx: self.pair_q_idx().map(Held::Copied),
             pair_d_idx: self.pair_d_idx().map(Held::Copied),
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             h: tokens(self.h())?,
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             w: tensor(self.w())?,
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             b: tensor(self.b())?,
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             backward: self.backward().map(|raw| raw.read()),
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             table: tensor(self.table())?,
-            #[cfg(any(feature = "cpu", feature = "gpu-all"))]
+            #[cfg(feature = "all")]
             codes: self.codes().map(|raw| raw.read()),
             options: self.options().read(),
             ..maxsim_js::RawOp::default()

@@ -1,13 +1,19 @@
 //! How calls run on the CPU: they are done when they return.
 
-use maxsim_core::{Engine, Output, Result, Submission};
-use maxsim_js::{Arguments, RawCodec, RawTensor};
+#[cfg(feature = "all")]
+use maxsim_core::Engine;
+use maxsim_core::{Output, Result, Submission};
+use maxsim_js::Arguments;
+#[cfg(feature = "all")]
+use maxsim_js::{RawCodec, RawTensor};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::engine::WasmEngine;
 use crate::read::RawEngineOptions;
-use crate::write::{self, Returned, failure};
+#[cfg(feature = "all")]
+use crate::write;
+use crate::write::{Returned, failure};
 
 /// Sets an engine up.
 #[wasm_bindgen(js_name = createEngine)]
@@ -25,6 +31,7 @@ pub(crate) fn finish(
 }
 
 /// Codes and residuals of vectors.
+#[cfg(feature = "all")]
 pub(crate) fn encode_residual(engine: Engine, x: RawTensor, codec: RawCodec, cutoffs: Vec<f32>) -> Returned {
     maxsim_js::encode_residual(&engine, &x, &codec, &cutoffs).map(write::residual_codes).map_err(failure)
 }

@@ -8,7 +8,7 @@ use maxsim_core::{
 use crate::approx::approx_score;
 use crate::arch::{Kernels, kernels};
 use crate::backward::backward;
-use crate::documents;
+use crate::documents::{self, RESIDUAL};
 use crate::forward::forward;
 use crate::head::{from_hidden, from_hidden_backward};
 use crate::integer::is_int8;
@@ -55,32 +55,34 @@ impl CpuBackend {
 
     fn run(&self, op: &Op<'_>, cancel: &Cancel) -> Result<Output> {
         match op {
-            op if left_out(op) => Err(unsupported(op)),
             Op::Forward(op) => forward(op, self.kernels, &self.threads, cancel).map(Output::Scores),
-            Op::Backward(op) => backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients),
-            Op::Retrieve(op) => retrieve(op, self.kernels, &self.threads, cancel).map(Output::TopK),
-            Op::FromHidden(op) => from_hidden(op, self.kernels, &self.threads, cancel).map(Output::Scores),
-            Op::FromHiddenBackward(op) => {
+            Op::Backward(op) if GRADIENTS => {
+                backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients)
+            }
+            Op::Retrieve(op) if CORPORA => {
+                retrieve(op, self.kernels, &self.threads, cancel).map(Output::TopK)
+            }
+            Op::FromHidden(op) if GRADIENTS => {
+                from_hidden(op, self.kernels, &self.threads, cancel).map(Output::Scores)
+            }
+            Op::FromHiddenBackward(op) if GRADIENTS => {
                 from_hidden_backward(op, self.kernels, &self.threads, cancel).map(Output::Gradients)
             }
-            Op::ApproxScore(op) => approx_score(op, self.kernels, &self.threads, cancel).map(Output::Scores),
-            Op::PlaidSearch(op) => plaid_search(op, self.kernels, &self.threads, cancel).map(Output::Hits),
+            Op::ApproxScore(op) if RESIDUAL => {
+                approx_score(op, self.kernels, &self.threads, cancel).map(Output::Scores)
+            }
+            Op::PlaidSearch(op) if PLAID => {
+                plaid_search(op, self.kernels, &self.threads, cancel).map(Output::Hits)
+            }
             other => Err(unsupported(other)),
         }
     }
 }
 
-/// Whether this is a page's module that was built without an operator. Constant for each of them, so that the linker drops what is
-/// behind it.
-#[inline(always)]
-fn left_out(op: &Op<'_>) -> bool {
-    let wasm = cfg!(target_arch = "wasm32");
-    match op {
-        Op::Forward(_) => false,
-        Op::PlaidSearch(_) => wasm && cfg!(feature = "no-plaid"),
-        _ => wasm && cfg!(feature = "only-plaid"),
-    }
-}
+/// What a page's module may be built without.
+const CORPORA: bool = cfg!(feature = "corpora");
+const GRADIENTS: bool = cfg!(feature = "gradients");
+const PLAID: bool = cfg!(feature = "plaid");
 
 fn unsupported(op: &Op<'_>) -> maxsim_core::Error {
     maxsim_core::Error::Unsupported {
@@ -95,7 +97,7 @@ fn operands(op: &Forward<'_>) -> (&'static str, String) {
     match (op.d.is_residual(), op.options.precision) {
         (true, Precision::Int8) => ("-residual-int8", format!("{q} as int8 × packed residuals as int8")),
         (true, _) => ("-residual", format!("{q}×residuals as f32")),
-        (false, _) if is_int8(q, d, op.q.dim()) => ("-int8", format!("{q}×{d}")),
+        (false, _) if is_int8(op) => ("-int8", format!("{q}×{d}")),
         (false, _) => ("", format!("{q}×{d} as f32")),
     }
 }
@@ -118,23 +120,20 @@ impl Backend for CpuBackend {
     }
 
     fn plan(&self, op: &Op<'_>) -> Result<Plan> {
-        if left_out(op) {
-            return Err(unsupported(op));
-        }
         let scoring = match op {
             Op::Forward(op) => Some(op),
-            Op::Backward(op) => Some(&op.forward),
-            Op::Retrieve(op) => Some(&op.forward),
+            Op::Backward(op) if GRADIENTS => Some(&op.forward),
+            Op::Retrieve(op) if CORPORA => Some(&op.forward),
             _ => None,
         };
         let (form, operands) = match (op, scoring) {
             (_, Some(op)) => operands(op),
-            (Op::FromHidden(op), _) => ("", format!("{}×{} as f32", op.q.dtype(), op.h.dtype())),
-            (Op::FromHiddenBackward(op), _) => {
+            (Op::FromHidden(op), _) if GRADIENTS => ("", format!("{}×{} as f32", op.q.dtype(), op.h.dtype())),
+            (Op::FromHiddenBackward(op), _) if GRADIENTS => {
                 ("", format!("{}×{} as f32", op.forward.q.dtype(), op.forward.h.dtype()))
             }
-            (Op::ApproxScore(op), _) => ("", format!("{} table", op.table().dtype())),
-            (Op::PlaidSearch(op), _) => plaid_operands(op)?,
+            (Op::ApproxScore(op), _) if RESIDUAL => ("", format!("{} table", op.table().dtype())),
+            (Op::PlaidSearch(op), _) if PLAID => plaid_operands(op)?,
             (other, _) => return Err(unsupported(other)),
         };
         let wide = self.kernels.vectors * self.kernels.lanes;
@@ -151,7 +150,7 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&self, documents: &Documents<'_>, normalized: bool) -> Result<Resident> {
-        if cfg!(all(target_arch = "wasm32", feature = "only-plaid")) {
+        if !CORPORA {
             return Err(maxsim_core::Error::Unsupported {
                 what: "keeping documents".into(),
                 hint: "this module is for indexes".into(),

@@ -12,6 +12,9 @@ use crate::head::{HEAD_ROWS, Head};
 use crate::kernel::forward::Ahead;
 use crate::norm::inverse_norm;
 
+/// Whether there are residual documents: a page's module may be built without.
+pub(crate) const RESIDUAL: bool = cfg!(feature = "residual");
+
 /// What [`Backend::upload`] stores on the CPU.
 enum Held {
     Tokens(TokensBuf),
@@ -28,18 +31,19 @@ pub(crate) enum Opened<'a> {
 pub(crate) fn open<'a>(documents: &'a Documents<'a>) -> Result<(Opened<'a>, bool)> {
     match documents {
         Documents::Tokens(tokens) => Ok((Opened::Tokens(tokens.clone()), false)),
-        Documents::Residual(residual) => {
+        Documents::Residual(residual) if RESIDUAL => {
             Ok((Opened::Residual(residual.slice(0..residual.sequences().count())), false))
         }
         Documents::Resident(resident) => {
             let opened = match resident.handle::<Held>()? {
                 Held::Tokens(tokens) => Opened::Tokens(tokens.as_tokens()),
-                Held::Residual(residual) => Opened::Residual(residual.as_residual()),
+                Held::Residual(residual) if RESIDUAL => Opened::Residual(residual.as_residual()),
+                Held::Residual(_) => unreachable!("left out"),
             };
             Ok((opened, resident.meta().normalized))
         }
-        other => Err(maxsim_core::Error::Unsupported {
-            what: format!("documents of kind {other:?}"),
+        _ => Err(maxsim_core::Error::Unsupported {
+            what: "documents of this kind".into(),
             hint: "give token vectors or residual codes".into(),
         }),
     }
@@ -49,7 +53,8 @@ impl Opened<'_> {
     pub(crate) fn source(&self) -> Source<'_> {
         match self {
             Self::Tokens(tokens) => Source::Tokens(tokens),
-            Self::Residual(residual) => Source::Residual(residual),
+            Self::Residual(residual) if RESIDUAL => Source::Residual(residual),
+            Self::Residual(_) => unreachable!("left out"),
         }
     }
 
@@ -272,7 +277,8 @@ impl<'a> Reader<'a> {
         let tiles = if source.in_place().is_some() { most } else { most.min(panels.max(1)) };
         let decoder = match source {
             Source::Tokens(_) => None,
-            Source::Residual(residual) => Some(Decoder::new(residual)),
+            Source::Residual(residual) if RESIDUAL => Some(Decoder::new(residual)),
+            Source::Residual(_) => unreachable!("left out"),
         };
         Self { source, decoder, normalize, kernels, block: tiles * kernels.rows, head: None }
     }
@@ -311,12 +317,13 @@ impl<'a> Reader<'a> {
                     }
                 }
             },
-            (Source::Residual(_), decoder) => {
+            (Source::Residual(_), decoder) if RESIDUAL => {
                 let decoder = decoder.as_ref().expect("made with the source");
                 for (row, at) in rows.chunks_exact_mut(dim).zip(slots.clone()) {
                     decoder.row(at, centroid, row, self.kernels);
                 }
             }
+            (Source::Residual(_), _) => unreachable!("left out"),
         }
         scales.clear();
         let token_scales = match self.source {
@@ -409,7 +416,7 @@ pub(crate) fn upload(
 ) -> Result<Resident> {
     let (held, bytes) = match documents {
         Documents::Resident(resident) => return Ok((*resident).clone()),
-        Documents::Residual(residual) => {
+        Documents::Residual(residual) if RESIDUAL => {
             let mut held = residual.to_buf();
             if residual.inv_norms().is_none() {
                 let decoder = Decoder::new(residual);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use maxsim_core::{Argmax, Cancel, Error, Forward, Pairing, Precision, Result, Scores, Tokens};
 
 use crate::arch::Kernels;
-use crate::documents::{self, BlockScratch, Opened, Reader, Source};
+use crate::documents::{self, BlockScratch, Opened, RESIDUAL, Reader, Source};
 use crate::integer::{IntegerReader, IntegerScratch, is_int8};
 use crate::kernel::forward::{Ahead, Tile};
 use crate::kernel::integer::{CentroidTerm, IntegerTile};
@@ -286,7 +286,7 @@ pub(crate) fn forward_opened(
     cancel: &Cancel,
 ) -> Result<Scores> {
     let source = opened.source();
-    if matches!(source, Source::Residual(_)) && op.options.precision == Precision::Int8 {
+    if RESIDUAL && matches!(source, Source::Residual(_)) && op.options.precision == Precision::Int8 {
         return forward_int8(op, opened, normalized, kernels, threads, cancel);
     }
     let panels = match op.pairing {
@@ -296,7 +296,7 @@ pub(crate) fn forward_opened(
     };
     let normalize = op.options.normalize && !normalized;
     let reader = match source {
-        Source::Tokens(tokens) if is_int8(op.q.dtype(), tokens.dtype(), tokens.dim()) => {
+        Source::Tokens(tokens) if is_int8(op) => {
             Reading::Integers(IntegerReader::int8(tokens, normalize, kernels))
         }
         _ => Reading::Floats(Reader::new(source, normalize, kernels, panels)),

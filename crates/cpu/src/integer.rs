@@ -8,7 +8,7 @@
 //! `|Δ| ≤ n·½·(s_w·‖q‖₁ + s_q·s_w·‖ŵ‖₁) ≤ n·d·max|q|·max|w| / 127`, where `n` is the product of the two rows' inverse
 //! norms (1 without `normalize`), beside the rounding of f32 arithmetic.
 
-use maxsim_core::{Codec, DType, DataRef, Residual, Scales, Tokens};
+use maxsim_core::{Codec, DType, DataRef, Forward, Residual, Scales, Tokens};
 
 use crate::arch::Kernels;
 use crate::documents::{Decoder, Source, pieces, stored, widen};
@@ -17,9 +17,18 @@ use crate::kernel::integer::{DIM_LIMIT, Fields, Planes};
 use crate::norm::inverse_norm_of;
 use crate::pack::round_int8;
 
-/// Whether tokens of these types and this dimension meet as integers.
-pub(crate) fn is_int8(q: DType, d: DType, dim: usize) -> bool {
-    q == DType::I8 && d == DType::I8 && dim < DIM_LIMIT
+/// Up to this dimension sums in f32 are exact, too: `128 · 128 · d ≤ 2²⁴`.
+const EXACT_DIM: usize = 1 << 10;
+
+/// Whether tokens meet as integers. It makes a difference to time, and from [`EXACT_DIM`] on to bits, where it therefore does not
+/// depend on whether winners are asked for.
+pub(crate) fn is_int8(op: &Forward<'_>) -> bool {
+    let integers = if cfg!(feature = "gradients") {
+        op.q.dim() < DIM_LIMIT
+    } else {
+        !op.options.argmax && op.q.dim() <= EXACT_DIM
+    };
+    cfg!(feature = "corpora") && integers && op.q.dtype() == DType::I8 && op.d.dtype() == DType::I8
 }
 
 /// Bucket weights rounded to int8, ready for decoding.

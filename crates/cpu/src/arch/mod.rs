@@ -162,6 +162,16 @@ pub(crate) struct Kernels {
     pub(crate) integer: &'static IntegerKernels,
 }
 
+/// Leaves nothing but a trap of a kernel whose feature is left out.
+macro_rules! kernel_of {
+    ($feature:literal) => {
+        if !cfg!(feature = $feature) {
+            unreachable!("left out");
+        }
+    };
+}
+pub(crate) use kernel_of;
+
 /// Instantiates the kernels for a level: `$simd` is its vector type, `$rows` the document rows of a tile for panels of
 /// one and of two vectors.
 macro_rules! instantiate {
@@ -183,6 +193,7 @@ macro_rules! instantiate {
         }
         $(#[$attr])*
         unsafe fn project(p: &mut projection::Projection<'_>) {
+            $crate::arch::kernel_of!("residual");
             // SAFETY: the caller guarantees the level; `Projection` guarantees its bounds.
             unsafe { projection::project::<$simd, $rows1, $rows2>(p) }
         }
@@ -213,28 +224,34 @@ macro_rules! instantiate {
 
         $(#[$attr])*
         unsafe fn decode(centroid: &[f32], bytes: &[u8], table: &[f32], to: &mut [f32]) {
+            $crate::arch::kernel_of!("residual");
             residual::decode(centroid, bytes, table, to)
         }
         $(#[$attr])*
         unsafe fn approx_f32(table: &[f32], codes: &[u32], best: &mut [f32]) {
+            $crate::arch::kernel_of!("residual");
             // SAFETY: the caller guarantees the level.
             unsafe { approx::maxima::<$simd, f32>(table, codes, best, <$simd as Simd>::load) }
         }
         $(#[$attr])*
         unsafe fn approx_f16(table: &[f16], codes: &[u32], best: &mut [f32]) {
+            $crate::arch::kernel_of!("residual");
             // SAFETY: the caller guarantees the level.
             unsafe { approx::maxima::<$simd, f16>(table, codes, best, <$simd as Simd>::load_f16) }
         }
         $(#[$attr])*
         unsafe fn beats(row: &[f32], bars: &[f32]) -> bool {
+            $crate::arch::kernel_of!("plaid");
             plaid::beats(row, bars)
         }
         $(#[$attr])*
         unsafe fn round_rows(rounding: &plaid::Rounding<'_>, from: &[f32], to: &mut [u8]) {
+            $crate::arch::kernel_of!("plaid");
             plaid::round_rows(rounding, from, to)
         }
         $(#[$attr])*
         unsafe fn approx_u8(table: &[u8], stride: usize, codes: &[u32]) -> u32 {
+            $crate::arch::kernel_of!("plaid");
             plaid::approx(table, stride, codes)
         }
 
@@ -273,26 +290,31 @@ macro_rules! instantiate_integer {
 
             $(#[$attr])*
             pub(super) unsafe fn forward(tile: &mut integer::IntegerTile<'_>) {
+                $crate::arch::kernel_of!("corpora");
                 // SAFETY: the caller guarantees the level; `IntegerTile` guarantees its bounds.
                 unsafe { integer::block::<$integer, $rows1, $rows2, false, false>(tile) }
             }
             $(#[$attr])*
             pub(super) unsafe fn forward_argmax(tile: &mut integer::IntegerTile<'_>) {
+                $crate::arch::kernel_of!("gradients");
                 // SAFETY: as above.
                 unsafe { integer::block::<$integer, $rows1, $rows2, true, false>(tile) }
             }
             $(#[$attr])*
             pub(super) unsafe fn residual(tile: &mut integer::IntegerTile<'_>) {
+                $crate::arch::kernel_of!("residual");
                 // SAFETY: as above.
                 unsafe { integer::block::<$integer, $rows1, $rows2, false, true>(tile) }
             }
             $(#[$attr])*
             pub(super) unsafe fn residual_argmax(tile: &mut integer::IntegerTile<'_>) {
+                $crate::arch::kernel_of!("residual");
                 // SAFETY: as above.
                 unsafe { integer::block::<$integer, $rows1, $rows2, true, true>(tile) }
             }
             $(#[$attr])*
             pub(super) unsafe fn widen(from: &[i8], dim: usize, to: &mut [u32]) {
+                $crate::arch::kernel_of!("corpora");
                 // SAFETY: the caller guarantees the level.
                 unsafe { integer::widen::<$integer>(from, dim, to) }
             }
@@ -303,11 +325,13 @@ macro_rules! instantiate_integer {
                 groups: usize,
                 to: &mut [u32],
             ) {
+                $crate::arch::kernel_of!("residual");
                 // SAFETY: the caller guarantees the level.
                 unsafe { integer::decode::<$integer>(planes, bytes, groups, to) }
             }
             $(#[$attr])*
             pub(super) unsafe fn square_norm(row: &[i8]) -> i32 {
+                $crate::arch::kernel_of!("corpora");
                 integer::square_norm(row)
             }
         }
