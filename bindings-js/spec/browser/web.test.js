@@ -334,11 +334,28 @@ describe("@maxsim/web in Chromium", { skip: missing }, () => {
     files.length = 0;
     await own.evaluate(async () => {
       const documents = { data: Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i)), shape: [16, 4, 8] };
-      const index = await gpu.buildIndex({ path: `opfs:loads-${crypto.randomUUID()}`, documents: () => [{ documents }], centroids: 8 });
-      await index.search(documents.data.slice(0, 32), { topK: 1 });
-      await index.dispose();
+      globalThis.path = `opfs:loads-${crypto.randomUUID()}`;
+      const built = await gpu.buildIndex({ path, documents: () => [{ documents }], centroids: 8 });
+      await built.search(documents.data.slice(0, 32), { topK: 1 });
+      await built.dispose();
+      globalThis.opened = async (engine) => {
+        globalThis.index = await engine.openIndex(path);
+        await index.search(documents.data.slice(0, 32), { topK: 1 });
+      };
     });
-    assert.deepEqual(modules(), ["plaid-gpu.wasm"], "after an index on the GPU");
+    assert.deepEqual(modules(), ["plaid-gpu-all.wasm"], "after building an index");
+    for (const [engine, search, change] of [["gpu", "plaid-gpu.wasm", "plaid-gpu-all.wasm"], ["cpu", "plaid-simd.wasm", "plaid-all.wasm"]]) {
+      files.length = 0;
+      await own.evaluate((engine) => opened(globalThis[engine]), engine);
+      assert.deepEqual(modules(), [search], `after a search, ${engine}`);
+      const [deleted, left] = await own.evaluate(async () => {
+        const result = [await index.delete({ ids: [index.info().documents - 1] }), index.info().documents];
+        await index.dispose();
+        return result;
+      });
+      assert.deepEqual([deleted, left], [1, engine === "gpu" ? 15 : 14], engine);
+      assert.deepEqual(modules(), [change, search].sort(), `after a change, ${engine}`);
+    }
     browser.context.off("request", listen);
     await own.close();
   });

@@ -5,7 +5,7 @@ import type {
 } from "@maxsim/api/binding";
 import type { IndexEngine, PlaidModule, WasmBuild, WasmFiles, WasmIndex, WasmRemoteIndex } from "./module.js";
 import {
-  BUILDING, Directory, find, MANIFEST, nameOf, rangesAt, rangesOf, readPack, telling, worded, type Place,
+  BUILDING, contentsOf, Directory, find, MANIFEST, nameOf, rangesAt, rangesOf, readPack, restore, telling, worded, type Content, type Place,
 } from "./places.js";
 import { failure, type Context, type Service } from "./service.js";
 
@@ -56,7 +56,7 @@ export function indexService(module: PlaidModule): Service {
       try {
         await directory?.keep(files);
       } catch (error) {
-        opened().reset();
+        opened().reset!();
         throw error;
       }
       return changed(count);
@@ -73,13 +73,24 @@ export function indexService(module: PlaidModule): Service {
   return {
     module,
     calls: {
-      async open(context: Context, options: RawEngineOptions, place: Place, lazy: boolean) {
+      /** `contents`: of an index that was open elsewhere, as it was there. */
+      async open(context: Context, options: RawEngineOptions, place: Place, lazy: boolean, contents?: Content[]) {
         engine = await module.createEngine(options);
+        if (contents !== undefined) {
+          if (!("bytes" in place)) {
+            const found = await find(place);
+            if (found instanceof Directory) directory = found;
+          }
+          files = new module.WasmFiles(directory?.name ?? nameOf(place));
+          restore(files, contents);
+          index = engine.openIndex(files);
+          return { info: index.info() };
+        }
         const [name, found] = [nameOf(place), await find(place)];
         if (lazy && found !== undefined && !(found instanceof Directory || found instanceof Uint8Array)) {
           const ranges = found instanceof Blob ? rangesOf(found) : await rangesAt(found.url);
           if (ranges !== undefined) {
-            remote = await engine.openRemoteIndex(name, ranges.size, worded(ranges), telling(context));
+            remote = await engine.openRemoteIndex!(name, ranges.size, worded(ranges), telling(context));
             return { info: remote.info() };
           }
         }
@@ -114,7 +125,7 @@ export function indexService(module: PlaidModule): Service {
         // Of an index that is there, the manifest is enough.
         await directory.load(files, [BUILDING], context);
         await directory.peek(files, MANIFEST);
-        build = engine.createBuild(files, building);
+        build = engine.createBuild!(files, building);
         return build.state();
       },
       state: () => step((build) => build.state()),
@@ -130,10 +141,15 @@ export function indexService(module: PlaidModule): Service {
         index = finished;
         return { info: index.info() };
       },
+      contents: () =>
+        inTurn(async () => {
+          opened();
+          return contentsOf(files);
+        }),
       search: ({ poll }, q: RawTokens, options: RawIndexSearch) => (remote ?? opened()).search(q, options, poll),
-      add: ({ poll }, batch: RawBatch, replace: boolean) => change((index) => index.add(batch, replace, poll)),
-      delete: ({ poll }, which: RawSelection) => change((index) => index.delete(which, poll)),
-      compact: ({ poll }) => change((index) => index.compact(poll)),
+      add: ({ poll }, batch: RawBatch, replace: boolean) => change((index) => index.add!(batch, replace, poll)),
+      delete: ({ poll }, which: RawSelection) => change((index) => index.delete!(which, poll)),
+      compact: ({ poll }) => change((index) => index.compact!(poll)),
       refresh: () =>
         inTurn(async () => {
           // What was opened from one file stays as it is.

@@ -30,7 +30,7 @@ export interface CpuModule extends EngineModule {
   decodeResidualDocuments?(d: RawResidual, normalize?: boolean): RawResult;
 }
 
-/** The module of indexes. */
+/** The modules of indexes. What may be missing, those that only search have not. */
 export interface PlaidModule extends Module {
   createEngine(options: RawEngineOptions): Promise<IndexEngine>;
   WasmFiles: {
@@ -44,11 +44,11 @@ export interface PlaidModule extends Module {
 export interface IndexEngine {
   openIndex(files: WasmFiles): WasmIndex;
   /** An index in a file of `size` bytes, of which `read(start, end)` promises parts; `progress` ends this by throwing. */
-  openRemoteIndex(
+  openRemoteIndex?(
     name: string, size: number, read: (start: number, end: number) => Promise<Uint8Array>,
     progress: (loaded: number, total: number) => void,
   ): Promise<WasmRemoteIndex>;
-  createBuild(files: WasmFiles, options: RawBuildOptions): WasmBuild;
+  createBuild?(files: WasmFiles, options: RawBuildOptions): WasmBuild;
   free(): void;
 }
 
@@ -63,25 +63,25 @@ export interface WasmFiles {
   /** Files that a manifest relies on. */
   needed(manifest: string): { name: string; length: number }[];
   /** Files to be written, in this order; to be removed if they have no length. */
-  changes(): { name: string; length?: number }[];
-  /** A copy of a part of a file. */
-  read(name: string, start: number, end: number): Uint8Array | undefined;
+  changes?(): { name: string; length?: number }[];
+  /** A copy of a part of a file, or of all behind `start`. */
+  read(name: string, start: number, end?: number): Uint8Array | undefined;
   /** The changes were made. */
-  made(): void;
+  made?(): void;
   /** They were not. */
-  revert(): void;
+  revert?(): void;
   free(): void;
 }
 
 export interface WasmIndex {
   info(): IndexInfo;
   search(q: RawTokens, options: RawIndexSearch, poll?: Poll): Promise<RawHits>;
-  add(batch: RawBatch, replace: boolean, poll?: Poll): RawCount;
-  delete(which: RawSelection, poll?: Poll): RawCount;
-  compact(poll?: Poll): RawCount;
+  add?(batch: RawBatch, replace: boolean, poll?: Poll): RawCount;
+  delete?(which: RawSelection, poll?: Poll): RawCount;
+  compact?(poll?: Poll): RawCount;
   refresh(): RawCount;
   /** Goes back to what the files hold. */
-  reset(): void;
+  reset?(): void;
   verify(): RawCount;
   pack(): RawBytes;
   metadata(ids: RawIds): RawRows;

@@ -5,5 +5,7 @@ declare module "#encoder";
 declare module "#gpu";
 declare module "#gpu-all";
 declare module "#plaid";
+declare module "#plaid-all";
 declare module "#plaid-scalar";
 declare module "#plaid-gpu";
+declare module "#plaid-gpu-all";

@@ -8,9 +8,9 @@ import type {
 } from "@maxsim/api/binding";
 import type { Changed } from "./index-service.js";
 import type { CorpusFacts } from "./module.js";
-import type { Place } from "./places.js";
+import type { Content, Place } from "./places.js";
 import { copied } from "./protocol.js";
-import { Cancel, elsewhere, here, type Thread } from "./thread.js";
+import { type Call, Cancel, elsewhere, here, type Thread } from "./thread.js";
 import { failure, type Load, type Progress, type Source, unsupported } from "./service.js";
 import { webgpu } from "./webgpu.js";
 
@@ -50,8 +50,10 @@ const url = {
   cpuScalar: () => new URL("./cpu-scalar.wasm", import.meta.url).href,
   gpu: () => new URL("./gpu.wasm", import.meta.url).href,
   gpuAll: () => new URL("./gpu-all.wasm", import.meta.url).href,
-  plaidSimd: () => new URL("./plaid-simd.wasm", import.meta.url).href,
+  plaid: () => new URL("./plaid-simd.wasm", import.meta.url).href,
+  plaidAll: () => new URL("./plaid-all.wasm", import.meta.url).href,
   plaidGpu: () => new URL("./plaid-gpu.wasm", import.meta.url).href,
+  plaidGpuAll: () => new URL("./plaid-gpu-all.wasm", import.meta.url).href,
   plaidScalar: () => new URL("./plaid-scalar.wasm", import.meta.url).href,
   encoder: () => new URL("./encoder.wasm", import.meta.url).href,
   model: () => new URL("./static-en-128.bin", import.meta.url).href,
@@ -89,32 +91,55 @@ class Indexes {
     this.#gpu = gpu && hasSimd();
   }
 
-  #thread(gpu = this.#gpu): Thread {
-    const scalar = !hasSimd() || this.#options.cpuLevel === "generic";
-    const wasm = gpu ? url.plaidGpu() : scalar ? url.plaidScalar() : url.plaidSimd();
-    return thread(PLAID, { wasm, scalar, gpu }, this.#worker);
+  /** `all`: of a module that builds and changes indexes, too. */
+  #thread(gpu: boolean, all: boolean): Thread {
+    const scalar = !gpu && this.#scalar;
+    const wasm = scalar ? url.plaidScalar : gpu ? (all ? url.plaidGpuAll : url.plaidGpu) : all ? url.plaidAll : url.plaid;
+    return thread(PLAID, { wasm: wasm(), scalar, gpu, all }, this.#worker);
+  }
+
+  /** Browsers without vectors are few: one module is enough for them. */
+  get #scalar(): boolean {
+    return !hasSimd() || this.#options.cpuLevel === "generic";
   }
 
   async open(source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel): Promise<NativeIndex | Failure> {
     const place = placeOf(source);
     if (place === undefined) return wrong("source", "a URL", JSON.stringify(source));
-    const gpu = this.#gpu && !lazy;
-    const open = async (gpu: boolean): Promise<NativeIndex | Failure> => {
-      const at = this.#thread(gpu);
-      const facts = await at.call<{ info: IndexInfo }>("open", [this.#options, place, lazy], { progress, cancel });
-      if (!failed(facts)) return new Index(at, facts.info);
-      at.close();
-      return facts;
-    };
-    const index = await open(gpu);
-    const either = gpu && this.#options.backend === undefined;
-    return either && failed(index) && NEXT.includes(index.code) ? open(false) : index;
+    const opened = await this.#prefer(this.#gpu && !lazy, false, [place, lazy], { progress, cancel });
+    if (failed(opened)) return opened;
+    return new Index(opened, this.#reopening("bytes" in place ? { bytes: new Uint8Array() } : place, opened.gpu), opened.gpu && this.#either);
+  }
+
+  /** Opens an index, with the GPU where that can, unless it was asked for. */
+  async #prefer(gpu: boolean, all: boolean, args: unknown[], call: Call): Promise<Opened | Failure> {
+    const opened = await this.#open(gpu, all, args, call);
+    return gpu && this.#either && failed(opened) && NEXT.includes(opened.code) ? this.#open(false, all, args, call) : opened;
+  }
+
+  async #open(gpu: boolean, all: boolean, args: unknown[], call: Call): Promise<Opened | Failure> {
+    const at = this.#thread(gpu, all);
+    const facts = await at.call<{ info: IndexInfo }>("open", [this.#options, ...args], call);
+    if (!failed(facts)) return { thread: at, info: facts.info, gpu };
+    at.close();
+    return facts;
+  }
+
+  /** How an index is opened once more; holds nothing of what it was opened from. */
+  #reopening(place: Place, gpu: boolean): Reopen | undefined {
+    if (!gpu && this.#scalar) return undefined;
+    return (contents) => this.#prefer(gpu, true, [place, false, contents], {});
+  }
+
+  /** Whether what a GPU cannot do is to be done by the CPU. */
+  get #either(): boolean {
+    return this.#options.backend === undefined;
   }
 
   async build(path: string | FileHandleLike, options: RawBuildOptions): Promise<NativeBuild | Failure> {
     const place = placeOf(path);
     if (place === undefined || "url" in place) return wrong("path", "opfs:path or a directory handle", JSON.stringify(path));
-    const at = this.#thread();
+    const at = this.#thread(this.#gpu, true);
     const state = await at.call<RawBuildState>("create", [this.#options, place, options]);
     if (!failed(state)) return new Build(at);
     at.close();
@@ -139,22 +164,52 @@ function placeOf(source: RawIndexSource): Place | undefined {
   return "kind" in source ? { handle: source as FileSystemHandle } : { blob: source as BlobLike as Blob };
 }
 
-class Index implements NativeIndex {
-  readonly #thread: Thread;
-  #info: IndexInfo;
+/** An index on its thread. */
+interface Opened {
+  thread: Thread;
+  info: IndexInfo;
+  /** Whether a GPU searches it. */
+  gpu: boolean;
+}
 
-  constructor(thread: Thread, info: IndexInfo) {
-    this.#thread = thread;
+/** Opens an index once more, by a module that does all there is to do. */
+type Reopen = (contents: Content[]) => Promise<Opened | Failure>;
+
+/** With these, an index is searched by a module that has the CPU, too. */
+const OF_DEVICE: readonly Failure["code"][] = ["ERR_UNSUPPORTED", "ERR_COMPILE", "ERR_DEVICE_LOST", "ERR_LIMIT", "ERR_OUT_OF_MEMORY"];
+
+/** An index. Its first module may only search it: it moves to another thread when there is more to do, as it is in memory. */
+class Index implements NativeIndex {
+  /** Where it is; an object of its own, so that what nobody holds can be let go. */
+  readonly #at: { thread: Thread };
+  #info: IndexInfo;
+  /** `undefined` where it does not move, or has. */
+  #reopen: Reopen | undefined;
+  /** Whether searches that fail on a GPU are to be done by the CPU. */
+  readonly #either: boolean;
+  #moving: Promise<Failure | undefined> | undefined;
+  #disposed = false;
+
+  constructor({ thread, info }: Omit<Opened, "gpu">, reopen?: Reopen, either = false) {
+    const at = { thread };
+    this.#at = at;
     this.#info = info;
-    forgotten.register(this, () => thread.close());
+    this.#reopen = reopen;
+    this.#either = either;
+    forgotten.register(this, () => at.thread.close());
   }
 
   info(): IndexInfo {
     return this.#info;
   }
 
-  search(q: RawTokens, options: RawIndexSearch, cancel?: NativeCancel): Promise<RawHits | Failure> {
-    return this.#thread.call("search", [q, options], { cancel });
+  async search(q: RawTokens, options: RawIndexSearch, cancel?: NativeCancel): Promise<RawHits | Failure> {
+    const search = (inputs: unknown[]): Promise<RawHits | Failure> => this.#at.thread.call<RawHits>("search", inputs, { cancel });
+    if (!this.#either || this.#reopen === undefined) return search([q, options]);
+    const inputs = copied([q, options]);
+    const found = await search(inputs);
+    if (!failed(found) || !OF_DEVICE.includes(found.code)) return found;
+    return (await this.#move()) ?? search(inputs);
   }
 
   add(batch: RawBatch, replace: boolean, cancel?: NativeCancel): Promise<RawCount | Failure> {
@@ -170,31 +225,58 @@ class Index implements NativeIndex {
   }
 
   refresh(): Promise<RawCount | Failure> {
-    return this.#change("refresh", []);
+    return this.#change("refresh", [], undefined, false);
   }
 
   verify(): Promise<RawCount | Failure> {
-    return this.#thread.call("verify", []);
+    return this.#at.thread.call("verify", []);
   }
 
   pack(): Promise<RawBytes | Failure> {
-    return this.#thread.call("pack", []);
+    return this.#at.thread.call("pack", []);
   }
 
   metadata(ids: RawIds): Promise<RawRows | Failure> {
-    return this.#thread.call("metadata", [ids]);
+    return this.#at.thread.call("metadata", [ids]);
   }
 
   dispose(): void {
-    this.#thread.close();
+    this.#disposed = true;
+    this.#at.thread.close();
   }
 
-  async #change(name: string, args: unknown[], cancel?: NativeCancel): Promise<RawCount | Failure> {
+  /** Goes to where all can be done, unless it is there; why it cannot, if it cannot. */
+  #move(): Promise<Failure | undefined> {
+    const move = async (reopen: Reopen): Promise<Failure | undefined> => {
+      const contents = await this.#at.thread.call<Content[]>("contents", []);
+      const opened = failed(contents) ? contents : await reopen(contents);
+      if (failed(opened)) {
+        this.#moving = undefined;
+        return opened;
+      }
+      const before = this.#at.thread;
+      this.#at.thread = opened.thread;
+      this.#reopen = undefined;
+      before.close();
+      if (!this.#disposed) return undefined;
+      opened.thread.close();
+      return failure("ERR_DISPOSED", "index was disposed", { what: "index" });
+    };
+    return (this.#moving ??= this.#reopen === undefined ? Promise.resolve(undefined) : move(this.#reopen));
+  }
+
+  async #change(name: string, args: unknown[], cancel?: NativeCancel, moves = true): Promise<RawCount | Failure> {
+    if (moves && this.#reopen !== undefined) {
+      // They are the caller's again when this returns.
+      args = copied(args);
+      const failure = await this.#move();
+      if (failure !== undefined) return failure;
+    }
     const keep = (result: Changed | Failure): void => {
       // Changes may be answered in another order than that in which they were made.
       if (!failed(result) && result.info.generation >= this.#info.generation) this.#info = result.info;
     };
-    const result = await this.#thread.call<Changed>(name, args, { cancel, undo: (late) => keep(late as Changed) });
+    const result = await this.#at.thread.call<Changed>(name, args, { cancel, undo: (late) => keep(late as Changed) });
     keep(result);
     return result;
   }
@@ -228,7 +310,7 @@ class Build implements NativeBuild {
     const facts = await this.#thread.call<{ info: IndexInfo }>("finish", []);
     if (failed(facts)) return facts;
     this.#finished = true;
-    return new Index(this.#thread, facts.info);
+    return new Index({ thread: this.#thread, info: facts.info });
   }
 
   dispose(): void {

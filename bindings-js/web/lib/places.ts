@@ -6,6 +6,24 @@ import { download, failure, type Context } from "./service.js";
 /** What an index is opened from, as the page hands it over. */
 export type Place = { url: string } | { opfs: string } | { bytes: Uint8Array } | { blob: Blob } | { handle: FileSystemHandle };
 
+/** A file in memory. */
+export interface Content {
+  name: string;
+  bytes: Uint8Array;
+}
+
+/** All files, copied out of memory … */
+export const contentsOf = (files: WasmFiles): Content[] => files.names().map((name) => ({ name, bytes: files.read(name, 0)! }));
+
+/** … and into it. */
+export function restore(files: WasmFiles, contents: Content[]): void {
+  for (const { name, bytes } of contents) {
+    files.begin(name, bytes.length);
+    files.fill(name, 0, bytes);
+    files.end(name);
+  }
+}
+
 /** Bytes that are copied at a time. */
 const CHUNK = 1 << 22;
 /** Milliseconds that another writer is given to let go: one that was just disposed is about to. */
@@ -274,7 +292,7 @@ export class Directory {
     const written: string[] = [];
     try {
       await io(this.name, async () => {
-        for (const { name, length } of files.changes()) {
+        for (const { name, length } of files.changes!()) {
           if (length === undefined) await this.#remove(name);
           else {
             if (NUMBERED.test(name)) written.push(name);
@@ -283,11 +301,11 @@ export class Directory {
         }
       });
     } catch (error) {
-      files.revert();
+      files.revert!();
       for (const name of written) await this.#remove(name);
       throw error;
     }
-    files.made();
+    files.made!();
   }
 
   async #write(files: WasmFiles, name: string, length: number): Promise<void> {

@@ -16,7 +16,7 @@ export interface Source {
   scalar?: boolean;
   /** Whether indexes are searched on a GPU. */
   gpu?: boolean;
-  /** Whether the module has every operator of a backend. */
+  /** Whether the module has every operator of a backend, or changes indexes too. */
   all?: boolean;
   /** Whether a GPU that is a program on the CPU is none. */
   hardware?: boolean;

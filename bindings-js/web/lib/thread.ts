@@ -118,6 +118,7 @@ export function elsewhere(worker: Worker, source: Source, warnings: Warnings): T
     call<T extends object>(name: string, args: unknown[], { cancel, progress, undo }: Call = {}) {
       return new Promise<T | Failure>((resolve) => {
         if (died !== undefined) return resolve(died);
+        if ((cancel as Cancel | undefined)?.cancelled) return resolve(aborted());
         const id = ++calls;
         const stop = cancel && new Stopping();
         let answered = false;

@@ -23,9 +23,11 @@ const MODULES = [
   { name: "gpu", glue: "gpu", features: "gpu", simd: false },
   { name: "gpu-all", glue: "gpu-all", features: "gpu-all", simd: false },
   { name: "plaid-simd", glue: "plaid", features: "plaid", simd: true },
+  { name: "plaid-all", glue: "plaid-all", features: "plaid-all", simd: true },
   // Its closures have names of their own.
-  { name: "plaid-scalar", glue: "plaid-scalar", features: "plaid", simd: false },
-  { name: "plaid-gpu", glue: "plaid-gpu", features: "plaid-gpu", simd: true },
+  { name: "plaid-scalar", glue: "plaid-scalar", features: "plaid-all", simd: false },
+  { name: "plaid-gpu", glue: "plaid-gpu", features: "plaid-gpu", simd: false },
+  { name: "plaid-gpu-all", glue: "plaid-gpu-all", features: "plaid-gpu-all", simd: true },
   { name: "encoder", glue: "encoder", features: "encoder", simd: false },
 ];
 

@@ -20,7 +20,9 @@ const sum = (files) => [...files].reduce((bytes, file) => bytes + compressed(fil
 /** The JavaScript of a module that its worker chooses, other than `files`. */
 function chosen(glue, files) {
   const chunk = new RegExp(`^${glue}-[0-9A-Z]{8}\\.js$`);
-  return readdirSync(dist).find((file) => chunk.test(file) && !files.has(file));
+  const found = readdirSync(dist).filter((file) => chunk.test(file) && !files.has(file));
+  // What chooses, on the page's thread, has such a name, too; it is small.
+  return found.sort((a, b) => compressed(b) - compressed(a))[0];
 }
 
 /** What a worker loads: its files, a module, and that module's JavaScript where the worker chooses among several. */
@@ -39,17 +41,19 @@ const beside = (...parts) => sum(loaded(...parts).filter((file) => !script("inde
 const KIB = 1024;
 // Aims: 80 KiB for WebGPU, 130 with the CPU as well, 160 with indexes. The bounds are what was reached, so that it does not grow unseen.
 const rows = [
-  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 114 * KIB },
+  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 114.5 * KIB },
   { what: "its module and that module's JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 98.5 * KIB },
   { what: "gradients and the rest on the GPU, beside it", bytes: beside("gpu.worker.js", "gpu-all.wasm", "gpu-all"), most: 142 * KIB },
-  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm", "cpu"), most: 84.5 * KIB },
+  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm", "cpu"), most: 87.5 * KIB },
   { what: "gradients and the rest on the CPU, beside it", bytes: beside("cpu.worker.js", "cpu-all.wasm", "cpu-all"), most: 124 * KIB },
-  { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm", "cpu-all"), most: 149 * KIB },
-  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 206 * KIB },
-  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 278 * KIB },
+  { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm", "cpu-all"), most: 149.5 * KIB },
+  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 164 * KIB },
+  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 171 * KIB },
+  { what: "building and changing it, beside it", bytes: beside("plaid.worker.js", "plaid-all.wasm", "plaid-all"), most: 206 * KIB },
+  { what: "the same where the GPU searches it", bytes: beside("plaid.worker.js", "plaid-gpu-all.wasm", "plaid-gpu-all"), most: 278 * KIB },
   { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 216 * KIB },
   { what: "encoder without its model", bytes: sum(["encoder.wasm", ...script("encoder.worker.js")]), most: 52 * KIB },
-  { what: "page's part alone", bytes: sum(script("index.js")), most: 14.5 * KIB },
+  { what: "page's part alone", bytes: sum(script("index.js")), most: 15 * KIB },
 ];
 const checks = [];
 const { small } = JSON.parse(readFileSync(new URL("../wasm/built.json", import.meta.url), "utf8"));
@@ -59,11 +63,11 @@ for (const { what, bytes, most } of rows) {
 if (!small) console.log("sizes are told, not held: the standard library was used as it comes (scripts/build-wasm.mjs)");
 
 const modules = readdirSync(dist).filter((file) => file.endsWith(".wasm"));
-checks.push([modules.length === 9, `${modules.length} modules`]);
+checks.push([modules.length === 11, `${modules.length} modules`]);
 const text = (file) => readFileSync(dist + file).toString("latin1");
 // Shader compilers have no business in a page: browsers bring their own.
 for (const name of ["naga", "wgpu_core", "wgpu-core", "wgpu_hal"]) {
-  checks.push([!["gpu.wasm", "gpu-all.wasm", "plaid-gpu.wasm"].some((file) => text(file).includes(name)), `modules for GPUs without ${name}`]);
+  checks.push([!["gpu.wasm", "gpu-all.wasm", "plaid-gpu.wasm", "plaid-gpu-all.wasm"].some((file) => text(file).includes(name)), `modules for GPUs without ${name}`]);
 }
 // Nor has whoever built it.
 for (const file of modules) {

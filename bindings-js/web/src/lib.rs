@@ -14,6 +14,8 @@
 #![allow(clippy::arc_with_non_send_sync, reason = "what `maxsim-core` and `maxsim-plaid` take")]
 
 mod alloc;
+#[cfg(feature = "plaid-all")]
+mod changes;
 #[cfg(any(feature = "cpu", feature = "plaid"))]
 mod cpu;
 #[cfg(feature = "encoder")]
@@ -22,12 +24,14 @@ mod encoder;
 mod engine;
 #[cfg(any(feature = "gpu", feature = "plaid-gpu"))]
 mod gpu;
-#[cfg(feature = "plaid")]
+#[cfg(feature = "index")]
 mod plaid;
 #[cfg(feature = "cpu-all")]
 mod quantize;
 #[cfg_attr(not(feature = "all"), allow(dead_code, reason = "some of it is for engines"))]
 mod read;
+#[cfg(feature = "plaid")]
+mod remote;
 #[cfg(all(feature = "cpu", not(feature = "gpu")))]
 #[path = "run_cpu.rs"]
 mod run;

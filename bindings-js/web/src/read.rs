@@ -306,11 +306,14 @@ impl RawCorpusOptions {
     }
 }
 
-#[cfg(feature = "plaid")]
-pub(crate) use plaid::{RawBatch, RawBuildOptions, RawIds, RawIndexSearch, RawSelection, RawValue};
+#[cfg(feature = "plaid-all")]
+pub(crate) use plaid::{RawBatch, RawBuildOptions};
+#[cfg(feature = "index")]
+pub(crate) use plaid::{RawIds, RawIndexSearch, RawSelection, RawValue};
 
 /// What indexes take.
-#[cfg(feature = "plaid")]
+#[cfg(feature = "index")]
+#[cfg_attr(not(feature = "plaid-all"), allow(dead_code, reason = "some of it is for changes"))]
 mod plaid {
     use js_sys::Array;
     use maxsim_plaid::EncoderRecord;
