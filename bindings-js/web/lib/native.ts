@@ -91,7 +91,7 @@ class Indexes {
     this.#gpu = gpu && hasSimd();
   }
 
-  /** `all`: of a module that builds and changes indexes, too. */
+  /** `all`: of a module that builds, changes and reads indexes by and by, too. */
   #thread(gpu: boolean, all: boolean): Thread {
     const scalar = !gpu && this.#scalar;
     const wasm = scalar ? url.plaidScalar : gpu ? (all ? url.plaidGpuAll : url.plaidGpu) : all ? url.plaidAll : url.plaid;
@@ -106,9 +106,11 @@ class Indexes {
   async open(source: RawIndexSource, lazy: boolean, progress?: Progress, cancel?: NativeCancel): Promise<NativeIndex | Failure> {
     const place = placeOf(source);
     if (place === undefined) return wrong("source", "a URL", JSON.stringify(source));
-    const opened = await this.#prefer(this.#gpu && !lazy, false, [place, lazy], { progress, cancel });
+    // What is read by and by is the CPU's, and few pages': its module is the one that does everything.
+    const opened = await this.#prefer(this.#gpu && !lazy, lazy, [place, lazy], { progress, cancel });
     if (failed(opened)) return opened;
-    return new Index(opened, this.#reopening("bytes" in place ? { bytes: new Uint8Array() } : place, opened.gpu), opened.gpu && this.#either);
+    const reopen = lazy ? undefined : this.#reopening("bytes" in place ? { bytes: new Uint8Array() } : place, opened.gpu);
+    return new Index(opened, reopen, opened.gpu && this.#either);
   }
 
   /** Opens an index, with the GPU where that can, unless it was asked for. */

@@ -32,33 +32,38 @@ function loaded(worker, module, glue) {
   return [...files, module];
 }
 
-/** The page's part and a worker's, each file once. */
-const engine = (...parts) => sum(new Set([...script("index.js"), ...loaded(...parts)]));
+/** The page's part and workers' parts, each file once. */
+const together = (...workers) => sum(new Set([...script("index.js"), ...workers.flatMap((parts) => loaded(...parts))]));
+const engine = (...parts) => together(parts);
 
 /** What comes on top of the page's part. */
 const beside = (...parts) => sum(loaded(...parts).filter((file) => !script("index.js").has(file)));
 
 const KIB = 1024;
-// Aims: 80 KiB for WebGPU, 130 with the CPU as well, 160 with indexes. The bounds are what was reached, so that it does not grow unseen.
+const [GPU, CPU] = [["gpu.worker.js", "gpu.wasm", "gpu"], ["cpu.worker.js", "cpu-simd.wasm", "cpu"]];
+// The bounds are what was reached, so that it does not grow unseen.
 const rows = [
-  { what: "WebGPU engine", bytes: engine("gpu.worker.js", "gpu.wasm", "gpu"), most: 114.5 * KIB },
-  { what: "its module and that module's JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 98.5 * KIB },
+  { what: "WebGPU engine, page's part included", bytes: together(GPU), aim: 80, most: 114.5 * KIB },
+  { what: "with the CPU to fall back to", bytes: together(GPU, CPU), aim: 130, most: 187 * KIB },
+  { what: "with searches of an index on the GPU", bytes: together(GPU, ["plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"]), aim: 160, most: 278 * KIB },
+  { what: "the GPU's module and its JavaScript alone", bytes: sum(["gpu.wasm", chosen("gpu", script("gpu.worker.js"))]), most: 98.5 * KIB },
   { what: "gradients and the rest on the GPU, beside it", bytes: beside("gpu.worker.js", "gpu-all.wasm", "gpu-all"), most: 142 * KIB },
-  { what: "CPU engine with SIMD", bytes: engine("cpu.worker.js", "cpu-simd.wasm", "cpu"), most: 87.5 * KIB },
+  { what: "CPU engine with SIMD", bytes: engine(...CPU), most: 87.5 * KIB },
   { what: "gradients and the rest on the CPU, beside it", bytes: beside("cpu.worker.js", "cpu-all.wasm", "cpu-all"), most: 124 * KIB },
   { what: "CPU engine without SIMD", bytes: engine("cpu.worker.js", "cpu-scalar.wasm", "cpu-all"), most: 149.5 * KIB },
-  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 164 * KIB },
-  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 171 * KIB },
-  { what: "building and changing it, beside it", bytes: beside("plaid.worker.js", "plaid-all.wasm", "plaid-all"), most: 206 * KIB },
-  { what: "the same where the GPU searches it", bytes: beside("plaid.worker.js", "plaid-gpu-all.wasm", "plaid-gpu-all"), most: 278 * KIB },
-  { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 216 * KIB },
+  { what: "an index with SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-simd.wasm", "plaid"), most: 140.5 * KIB },
+  { what: "an index that the GPU searches, beside an engine", bytes: beside("plaid.worker.js", "plaid-gpu.wasm", "plaid-gpu"), most: 165 * KIB },
+  { what: "building and changing it, beside it", bytes: beside("plaid.worker.js", "plaid-all.wasm", "plaid-all"), most: 200 * KIB },
+  { what: "the same where the GPU searches it", bytes: beside("plaid.worker.js", "plaid-gpu-all.wasm", "plaid-gpu-all"), most: 272 * KIB },
+  { what: "an index without SIMD, beside an engine", bytes: beside("plaid.worker.js", "plaid-scalar.wasm", "plaid-scalar"), most: 210 * KIB },
   { what: "encoder without its model", bytes: sum(["encoder.wasm", ...script("encoder.worker.js")]), most: 52 * KIB },
   { what: "page's part alone", bytes: sum(script("index.js")), most: 15 * KIB },
 ];
 const checks = [];
 const { small } = JSON.parse(readFileSync(new URL("../wasm/built.json", import.meta.url), "utf8"));
-for (const { what, bytes, most } of rows) {
-  checks.push([small ? bytes <= most : undefined, `${what}: ${(bytes / KIB).toFixed(1)} KiB gzip, at most ${most / KIB}`]);
+for (const { what, bytes, aim, most } of rows) {
+  const aimed = aim === undefined ? "" : `, aim ${aim}`;
+  checks.push([small ? bytes <= most : undefined, `${what}: ${(bytes / KIB).toFixed(1)} KiB gzip, at most ${most / KIB}${aimed}`]);
 }
 if (!small) console.log("sizes are told, not held: the standard library was used as it comes (scripts/build-wasm.mjs)");
 

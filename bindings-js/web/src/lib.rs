@@ -30,7 +30,7 @@ mod plaid;
 mod quantize;
 #[cfg_attr(not(feature = "all"), allow(dead_code, reason = "some of it is for engines"))]
 mod read;
-#[cfg(feature = "plaid")]
+#[cfg(feature = "plaid-all")]
 mod remote;
 #[cfg(all(feature = "cpu", not(feature = "gpu")))]
 #[path = "run_cpu.rs"]

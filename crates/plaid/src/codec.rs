@@ -6,6 +6,7 @@ use maxsim_core::{
     pack_residuals,
 };
 
+use crate::number::written;
 use crate::parallel;
 use crate::times::{BuildTimes, timed};
 
@@ -94,11 +95,11 @@ impl IndexCodec {
         vector("bucket_cutoffs", bucket_cutoffs, buckets - 1)?;
         vector("avg_residual", avg_residual, *dim)?;
         if let Some(pair) = bucket_cutoffs.windows(2).find(|pair| pair[0] > pair[1]) {
-            let got = format!("{} before {}", pair[0], pair[1]);
+            let got = format!("{} before {}", written(pair[0]), written(pair[1]));
             return Err(Error::value("bucket_cutoffs", "ascending numbers", got));
         }
         if !parts.cluster_threshold.is_finite() {
-            let got = parts.cluster_threshold.to_string();
+            let got = written(parts.cluster_threshold);
             return Err(Error::value("cluster_threshold", "a finite number", got));
         }
         Ok(Self { parts, centroids: count })

@@ -27,6 +27,7 @@ pub mod exchange;
 mod ids;
 mod index;
 mod metadata;
+mod number;
 mod parallel;
 mod remote;
 mod search;

@@ -40,7 +40,7 @@ impl Schema {
                 if let Value::Float(x) = value
                     && !x.is_finite()
                 {
-                    return fail(format!("a finite number for {name:?}"), x.to_string());
+                    return fail(format!("a finite number for {name:?}"), crate::number::written(*x));
                 }
                 let Some(own) = value.column_type() else { continue };
                 match self.find(name) {

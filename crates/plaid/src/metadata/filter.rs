@@ -360,18 +360,7 @@ fn number(text: &str) -> Option<Value> {
 fn float(text: &str) -> Option<f64> {
     // The parsers take words as well ("inf", "0x10").
     let decimal = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    parsed(text).filter(|x| decimal && x.is_finite())
-}
-
-#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
-fn parsed(text: &str) -> Option<f64> {
-    text.parse().ok()
-}
-
-/// By JavaScript's `Number`: the tables of Rust's parser are ten kilobytes that do not compress.
-#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-fn parsed(text: &str) -> Option<f64> {
-    Some(wasm_bindgen::JsValue::from_str(text).unchecked_into_f64())
+    crate::number::read(text).filter(|x| decimal && x.is_finite())
 }
 
 /// Text in quotes at the start of `rest`, and how long it is there. Doubled quotes stand for one.
@@ -546,7 +535,12 @@ impl Parser<'_> {
             if let Value::Float(x) = value
                 && !x.is_finite()
             {
-                return Err(Error::index("parameters", self.used - 1, "a finite number", x.to_string()));
+                return Err(Error::index(
+                    "parameters",
+                    self.used - 1,
+                    "a finite number",
+                    crate::number::written(x),
+                ));
             }
             return Ok(value);
         }

@@ -68,7 +68,7 @@ impl fmt::Display for Value {
             Self::Null => f.write_str("null"),
             Self::Bool(x) => write!(f, "{x}"),
             Self::Int(x) => write!(f, "{x}"),
-            Self::Float(x) => write!(f, "{x:?}"),
+            Self::Float(x) => f.write_str(&crate::number::written(*x)),
             Self::Text(x) => write!(f, "{x:?}"),
         }
     }
