@@ -23,7 +23,7 @@ export interface EngineModule extends Module {
   createEngine(options: RawEngineOptions): Now<WasmEngine>;
 }
 
-/** The CPU's with every operator has what needs no engine, too. */
+/** The CPU's have what needs no engine, too; residual documents are decoded by the one with every operator. */
 export interface CpuModule extends EngineModule {
   quantize?(x: RawTensor, dtype: string, scale?: string): RawQuantized;
   dequantize?(x: RawTensor, scales: Float32Array): RawResult;

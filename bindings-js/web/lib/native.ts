@@ -623,13 +623,17 @@ function startCpu(options: RawEngineOptions, passedOver?: PassedOver[]): Promise
   return start(at, options, (info, indexes) => new SearchEngine(at, { ...info, levels, passedOver }, indexes, all));
 }
 
-let helper: Thread | undefined;
+/** Threads without an engine: of the CPU's module with every operator, and of the other. */
+const helpers = new Map<boolean, Thread>();
 let idle: ReturnType<typeof setTimeout> | undefined;
 let busy = 0;
 
-/** A call that needs no engine. */
-async function help<T extends object>(name: string, args: unknown[], cancel?: NativeCancel): Promise<T | Failure> {
-  helper ??= thread(CPU, { wasm: hasSimd() ? url.cpuAll() : url.cpuScalar(), all: true });
+/** A call that needs no engine; `all`: the module with every operator. */
+async function help<T extends object>(name: string, args: unknown[], cancel?: NativeCancel, all = false): Promise<T | Failure> {
+  const simd = hasSimd();
+  all ||= !simd;
+  const helper = helpers.get(all) ?? thread(CPU, { wasm: simd ? (all ? url.cpuAll() : url.cpu()) : url.cpuScalar(), all });
+  helpers.set(all, helper);
   clearTimeout(idle);
   busy++;
   try {
@@ -637,8 +641,8 @@ async function help<T extends object>(name: string, args: unknown[], cancel?: Na
   } finally {
     if (--busy === 0) {
       idle = setTimeout(() => {
-        helper?.close();
-        helper = undefined;
+        for (const helper of helpers.values()) helper.close();
+        helpers.clear();
       }, IDLE);
       // In Node, which has this method, nothing is to wait for it.
       (idle as { unref?(): void }).unref?.();
@@ -677,7 +681,7 @@ export const native: Native = {
 
   quantize: (x: RawTensor, dtype, scale, cancel) => help<RawQuantized>("quantize", [x, dtype, scale], cancel),
   dequantize: (x: RawTensor, scales, cancel) => help<RawResult>("dequantize", [x, scales], cancel),
-  decodeResidualDocuments: (d, normalize, cancel) => help<RawResult>("decodeResidualDocuments", [d, normalize], cancel),
+  decodeResidualDocuments: (d, normalize, cancel) => help<RawResult>("decodeResidualDocuments", [d, normalize], cancel, true),
   createCancel: () => new Cancel(),
   takeWarnings: () => warnings.splice(0),
 };

@@ -26,7 +26,7 @@ mod engine;
 mod gpu;
 #[cfg(feature = "index")]
 mod plaid;
-#[cfg(feature = "cpu-all")]
+#[cfg(feature = "cpu")]
 mod quantize;
 #[cfg_attr(not(feature = "all"), allow(dead_code, reason = "some of it is for engines"))]
 mod read;

@@ -4,7 +4,9 @@ use js_sys::Float32Array;
 use maxsim_js::Held;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::read::{RawResidual, RawTensor};
+#[cfg(feature = "all")]
+use crate::read::RawResidual;
+use crate::read::RawTensor;
 use crate::write::{Plain, Returned, failure, tensor};
 
 /// Quantises to `dtype`, `"fp8"` or `"int8"`, with a scale per `scale`, `"token"` or `"tensor"`.
@@ -24,6 +26,7 @@ pub fn dequantize(x: &RawTensor, scales: Vec<f32>) -> Returned {
 }
 
 /// Vectors of residual documents in f32: `[Nd, L, d]` padded, `[T, d]` packed.
+#[cfg(feature = "all")]
 #[wasm_bindgen(js_name = decodeResidualDocuments)]
 pub fn decode_residual_documents(d: &RawResidual, normalize: Option<bool>) -> Returned {
     d.read().and_then(|d| maxsim_js::decode_residual(&d, normalize)).map(tensor).map_err(failure)
