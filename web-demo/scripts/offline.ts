@@ -4,8 +4,9 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Plugin } from "vite";
 
-/** Loaded by few visitors and large: kept when they are used, not before. */
-const ON_DEMAND = /(^|\/)ort-|^meanings\./;
+/** Loaded by few visitors and large: kept when they are used, not before. Of the package's modules that is what scores differently, and
+ * indexes. */
+const ON_DEMAND = /(^|\/)(ort-|((cpu|gpu)-all|plaid)-.*\.wasm$)|^meanings\./;
 
 export function offline(): Plugin {
   let [out, source] = ["", ""];
