@@ -75,7 +75,10 @@ const preference = {
   },
 };
 
-const report = proxy((value: Progress) => void (progress.value = value));
+/** What is under way says how far it is. Reports have a channel of their own: the last one may come after the work's end, and says nothing then. */
+const report = proxy((value: Progress) => {
+  if (progress.value) progress.value = value;
+});
 
 /** Does something that changes what there is, one at a time. */
 async function change(work: () => Promise<State>, canCancel = false): Promise<void> {

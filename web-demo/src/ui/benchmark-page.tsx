@@ -24,7 +24,8 @@ export default function BenchmarkPage(): JSX.Element {
     [measured.value, unavailable.value, running.value] = [[], [], "Starting"];
     const sizes = SHARES.map((share) => Math.round(now!.glosses * share));
     const tell = proxy((event: BenchmarkEvents) => {
-      if (event.running) running.value = event.running;
+      // The last event may come after the end.
+      if (event.running && running.value !== undefined) running.value = event.running;
       if (event.measured) measured.value = [...measured.value, event.measured];
       if (event.unavailable) unavailable.value = [...unavailable.value, `${event.unavailable.runner}: ${event.unavailable.why}`];
     });
