@@ -13,6 +13,8 @@ import * as api from "@maxsim/node";
 import { loadNative, platformName } from "../../node/dist/load.js";
 import { equal, rejects, vectors } from "../cases/support.js";
 
+// What is chosen without being asked for is the CPU, whatever GPU this machine has.
+process.env.MAXSIM_DISABLE_GPU ??= "1";
 setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc");
 const MIB = 1 << 20;

@@ -32,6 +32,8 @@ pub struct EngineBuilder {
     cpu_level: Option<maxsim_cpu::Level>,
     #[cfg(feature = "wgpu")]
     wgpu: maxsim_wgpu::WgpuOptions,
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    memory_budget: Option<u64>,
     tuning: Option<String>,
     silent: bool,
 }
@@ -83,9 +85,9 @@ impl EngineBuilder {
     }
 
     /// Bytes of GPU memory that documents and scratch may take together.
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub fn memory_budget(mut self, bytes: u64) -> Self {
-        self.wgpu.memory_budget = Some(bytes);
+        self.memory_budget = Some(bytes);
         self
     }
 
@@ -177,7 +179,8 @@ impl EngineBuilder {
 
     #[cfg(feature = "cuda")]
     fn cuda(&self) -> Result<Arc<dyn Backend>> {
-        Ok(Arc::new(maxsim_cuda::CudaBackend::with_table(Default::default(), self.table()?)?))
+        let options = maxsim_cuda::CudaOptions { budget: self.memory_budget, ..Default::default() };
+        Ok(Arc::new(maxsim_cuda::CudaBackend::with_table(options, self.table()?)?))
     }
 
     #[cfg(feature = "cuda")]
@@ -187,7 +190,8 @@ impl EngineBuilder {
 
     #[cfg(feature = "wgpu")]
     async fn wgpu(&self) -> Result<Arc<dyn Backend>> {
-        Ok(Arc::new(maxsim_wgpu::WgpuBackend::new(self.wgpu.clone()).await?))
+        let options = maxsim_wgpu::WgpuOptions { memory_budget: self.memory_budget, ..self.wgpu.clone() };
+        Ok(Arc::new(maxsim_wgpu::WgpuBackend::new(options).await?))
     }
 
     #[cfg(not(feature = "wgpu"))]
