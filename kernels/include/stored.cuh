@@ -1,4 +1,5 @@
-// Rows of another's memory as kernels want them: taken out of their slots, in another element type, normalised, quantised.
+// Rows of another's memory as kernels want them: taken out of their slots, in another element type, normalised, quantised. And rows
+// of kernels back into such memory.
 //
 // Floor: a row is read once and written once; 4.1 TB/s of both together on an H200. Normalising reads a row a second time from the
 // first-level cache, as one chain of additions, which is what makes its bits those of the host.
@@ -13,6 +14,13 @@ struct TakeParams {
     u8* to;            // [count, stride bytes], zeros behind the last element
     float* scales;     // per row; quantised rows alone
     u32 count, dim, stride, unused;
+};
+
+struct PutParams {
+    const u8* from;    // [count, stride bytes]
+    const u32* slots;  // per row the one that it goes to; null: itself
+    u8* to;            // rows of `width` bytes behind one another
+    u32 count, width, stride, unused;
 };
 
 // Nearest e4m3, ties to even, saturating; NaN stays NaN.
@@ -94,6 +102,17 @@ MS_FN void take_rows(const TakeParams& p) {
             store_element<C::kTo>(out, there ? element(k) : 0.0f);
         }
     }
+}
+
+// The way back, one warp a row. Elements have 2 bytes at least, and a tensor of another's is aligned to its elements alone.
+template <class C>
+MS_FN void put_rows(const PutParams& p) {
+    u32 row = block_index() * (C::kThreads / kWarp) + warp_index();
+    if (row >= p.count) return;
+    u64 slot = p.slots ? p.slots[row] : row;
+    const u16* from = reinterpret_cast<const u16*>(p.from + u64(row) * p.stride);
+    u16* to = reinterpret_cast<u16*>(p.to + slot * p.width);
+    for (u32 i = lane_index(); i < p.width / 2; i += kWarp) to[i] = from[i];
 }
 
 }  // namespace maxsim

@@ -28,6 +28,7 @@ pub const HEADERS: &[Header] = headers!("include":
     "backward/gather.cuh",
     "backward/group.cuh",
     "backward/pairs.cuh",
+    "backward/winners.cuh",
     "convert.cuh",
     "forward/params.cuh",
     "forward/sums.cuh",
@@ -98,6 +99,8 @@ pub mod kernels {
         ROW_FACTORS = "row_factors", "rows.cuh", "RowsParams";
         /// Rows in another element type, normalised or quantised.
         TAKE_ROWS = "take_rows", "stored.cuh", "TakeParams";
+        /// Rows in the slots of a tensor.
+        PUT_ROWS = "put_rows", "stored.cuh", "PutParams";
         /// The best scores of every query.
         TOPK_SELECT = "topk_select", "topk/select.cuh", "SelectParams";
         /// PLAID's approximate scores.
@@ -114,6 +117,8 @@ pub mod kernels {
         PLAID_JOBS = "plaid_jobs", "plaid/chosen.cuh", "JobsParams";
         /// Chosen documents by their scores.
         PLAID_RANK = "plaid_rank", "plaid/chosen.cuh", "RankParams";
+        /// Winners of a tensor as gradients take them.
+        TAKE_WINNERS = "take_winners", "backward/winners.cuh", "TakeWinnersParams";
         /// Winners grouped by document row.
         BACKWARD_GROUP = "backward_group", "backward/group.cuh", "GroupParams";
         /// Gradients of queries.

@@ -257,7 +257,7 @@ impl Bench {
         let mut wall_us = Vec::new();
         for _ in 0..self.repeats + 3 {
             let started = std::time::Instant::now();
-            backend.score_into(op, Some(&q), &mut out)?;
+            backend.score_into(op, Some(&q), &mut out, None)?;
             let event = backend.event()?;
             while !event.is_over()? {
                 std::hint::spin_loop();

@@ -11,7 +11,7 @@ use crate::device::Reading;
 use crate::forward::{Scoring, score};
 use crate::memory::{Buffer, address};
 use crate::operands::{Held, Packing, Queries, scatter};
-use crate::params::{GatherParams, GroupParams, Pairs, Rows};
+use crate::params::{GatherParams, GroupParams, Pairs, Rows, TakeWinnersParams};
 
 /// Which pairs there are, and where their winners lie: `backward/pairs.cuh`.
 pub(crate) struct Geometry {
@@ -21,6 +21,8 @@ pub(crate) struct Geometry {
     /// First entry of every document, and the number of all.
     entries: Vec<u64>,
     winners: usize,
+    /// Query of every pair.
+    queries: Vec<u32>,
     _held: Vec<Buffer>,
 }
 
@@ -96,7 +98,8 @@ impl Geometry {
             k: if let Pairing::Grouped { k } = pairing { *k as u32 } else { 0 },
             queries,
         };
-        Ok(Self { params, firsts, entries, winners: winners as usize, _held: held })
+        let queries = pairs.iter().map(|pair| pair.0).collect();
+        Ok(Self { params, firsts, entries, winners: winners as usize, queries, _held: held })
     }
 
     /// Given winners as the kernels want them. The geometry is that of `documents` of `d` alone.
@@ -131,6 +134,47 @@ impl Geometry {
             }
         }
         context.pool.upload(&winners)
+    }
+
+    /// Winners at an address of the device, as [`Forward::empty_argmax`] lays them out, as the kernels want them.
+    fn taken_winners(
+        &self,
+        context: &Context,
+        q: &Tokens<'_>,
+        queries: &Queries,
+        held: &Held,
+        from: u64,
+    ) -> Result<Buffer> {
+        let pool = &context.pool;
+        let winners = pool.buffer(self.winners * 4)?;
+        // Pairs of padded queries have equal rows; those of others begin where the ones before them end.
+        let firsts = match q.padded_len() {
+            Some(_) => None,
+            None => {
+                let mut firsts = Vec::with_capacity(self.queries.len());
+                let mut end = 0u64;
+                for &query in &self.queries {
+                    firsts.push(end);
+                    end += q.extent(query as usize) as u64;
+                }
+                Some(pool.upload(&firsts)?)
+            }
+        };
+        let params = TakeWinnersParams {
+            pairs: self.params,
+            from,
+            firsts: address(firsts.as_ref()),
+            q_ids: address(queries.ids.as_ref()),
+            d_ids: address(held.ids.as_ref()),
+            to: winners.address(),
+            count: self.firsts.len() as u32,
+            slots: q.padded_len().unwrap_or(0) as u32,
+        };
+        let unit = config::take_winners();
+        let warps = unit.constant("kThreads") as u32 / 32;
+        // SAFETY: the tensor has the winners of all pairs, and there is room for those of packed rows.
+        unsafe { context.launch(&unit, [params.count.div_ceil(warps), 1], 0, &params)? };
+        Ok(winners)
     }
 
     /// Winners computed by `scoring`.
@@ -365,60 +409,106 @@ impl Arriving {
     }
 }
 
+/// A forward pass that is to be differentiated: its operands, before anybody said where gradients go.
+pub(crate) struct Differentiation<'a> {
+    context: &'a Context,
+    forward: &'a Forward<'a>,
+    held: &'a Held,
+    /// Where the queries' elements are, if on the device.
+    q_address: Option<u64>,
+    pub(crate) queries: Queries,
+}
+
+/// Winners of a forward pass.
+pub(crate) enum Winners<'a> {
+    /// Found again.
+    Computed,
+    Host(&'a Argmax),
+    /// At an address of the device, as [`Forward::empty_argmax`] lays them out.
+    Device(u64),
+}
+
+impl<'a> Differentiation<'a> {
+    pub(crate) fn new(
+        context: &'a Context,
+        forward: &'a Forward<'a>,
+        held: &'a Held,
+        q_address: Option<u64>,
+    ) -> Result<Self> {
+        let (kind, normalize) = (forward.q.dtype().into(), forward.options.normalize);
+        let queries = Queries::of(context, &forward.q, q_address, kind, false, normalize)?;
+        Ok(Self { context, forward, held, q_address, queries })
+    }
+
+    /// Whether anything can have won; else all gradients are 0, and there is nothing to launch.
+    pub(crate) fn has_winners(&self) -> bool {
+        self.queries.packing.rows() > 0 && self.held.packing.rows() > 0 && self.forward.pair_count() > 0
+    }
+
+    /// Gradients of the rows of queries and documents, laid out as the rows are. `grad`: of the scores.
+    pub(crate) fn run(
+        &self,
+        winners: &Winners<'_>,
+        grad: &Buffer,
+        q_out: Option<&Buffer>,
+        d_out: Option<&Buffer>,
+    ) -> Result<()> {
+        let Self { context, forward, held, queries, .. } = self;
+        let normalize = forward.options.normalize;
+        let geometry = Geometry::new(context, &forward.pairing, &queries.packing, &held.packing)?;
+        let winners = match winners {
+            Winners::Host(argmax) => {
+                let (q, d) = (&queries.packing, &held.packing);
+                geometry.given_winners(context, forward, q, d, &(0..held.count()), argmax)?
+            }
+            Winners::Device(address) => {
+                geometry.taken_winners(context, &forward.q, queries, held, *address)?
+            }
+            Winners::Computed => {
+                let scoring = Scoring { q_address: self.q_address, ..Scoring::of(forward, held) };
+                geometry.computed_winners(context, &scoring)?
+            }
+        };
+        let gather = Gather { context, geometry: &geometry, winners: &winners, grad };
+        let factors = held.factors(context, normalize)?;
+        let q_kind = Kind::from(forward.q.dtype());
+        let q = Operand::vectors(q_kind, &queries.rows, queries.stride, held.dim, queries.factors.as_ref());
+        let d = held.operand(factors.as_deref());
+        if let Some(out) = q_out {
+            let target = Target { out, kind: q_kind, stride: queries.stride, normalize, add: false };
+            gather.queries(&d, &q, queries.packing.rows(), &target)?;
+        }
+        if let Some(out) = d_out {
+            let target = Target { out, kind: d.kind(), stride: held.stride, normalize, add: false };
+            gather.documents(&q, &d, &held.packing, &target, |_, _| Ok(()))?;
+        }
+        Ok(())
+    }
+}
+
 /// Runs a validated operator.
 pub(crate) fn backward(context: &Context, op: &Backward<'_>, held: &Held) -> Result<Arriving> {
     let forward = &op.forward;
-    let (normalize, dim) = (forward.options.normalize, held.dim);
-    let q_kind = Kind::from(forward.q.dtype());
-    let queries = Queries::new(context, &forward.q, q_kind, false, normalize)?;
+    let task = Differentiation::new(context, forward, held, None)?;
+    let queries = &task.queries;
     let documents = match &forward.d {
         Documents::Tokens(tokens) if op.wants_d => Some(tokens),
         _ => None,
     };
-    // Without rows there are no winners, and nothing to launch.
-    let work = queries.packing.rows() > 0 && held.packing.rows() > 0 && forward.pair_count() > 0;
     let (mut q_out, mut d_out) = (None, None);
-    if work {
-        let geometry = Geometry::new(context, &forward.pairing, &queries.packing, &held.packing)?;
-        let scoring = Scoring::of(forward, held);
-        let winners = match op.argmax {
-            Some(argmax) => {
-                let (q, d) = (&queries.packing, &held.packing);
-                geometry.given_winners(context, forward, q, d, &(0..held.count()), argmax)?
-            }
-            None => geometry.computed_winners(context, &scoring)?,
-        };
-        let grad = context.pool.upload(op.grad)?;
-        let gather = Gather { context, geometry: &geometry, winners: &winners, grad: &grad };
-        let factors = held.factors(context, normalize)?;
-        let q = Operand::vectors(q_kind, &queries.rows, queries.stride, dim, queries.factors.as_ref());
-        let d = held.operand(factors.as_deref());
-        if op.wants_q {
-            let out = context.pool.buffer(queries.rows.bytes())?;
-            let target = Target { out: &out, kind: q_kind, stride: queries.stride, normalize, add: false };
-            gather.queries(&d, &q, queries.packing.rows(), &target)?;
-            q_out = Some(out);
-        }
-        if documents.is_some() {
-            let out = context.pool.buffer(held.rows.bytes())?;
-            let target = Target { out: &out, kind: d.kind(), stride: held.stride, normalize, add: false };
-            gather.documents(&q, &d, &held.packing, &target, |_, _| Ok(()))?;
-            d_out = Some(out);
-        }
+    if task.has_winners() {
+        let room =
+            |wanted: bool, rows: &Buffer| wanted.then(|| context.pool.buffer(rows.bytes())).transpose();
+        q_out = room(op.wants_q, &queries.rows)?;
+        d_out = room(documents.is_some(), &held.rows)?;
+        let winners = op.argmax.map_or(Winners::Computed, Winners::Host);
+        task.run(&winners, &context.pool.upload(op.grad)?, q_out.as_ref(), d_out.as_ref())?;
     }
+    let returned = |out: &Option<Buffer>, tokens: &Tokens<'_>, packing: &Packing, stride: u32| {
+        Returned::new(out.as_ref(), tokens, packing, stride, tokens.dtype().into())
+    };
     Ok(Arriving {
-        q: match op.wants_q {
-            true => {
-                Some(Returned::new(q_out.as_ref(), &forward.q, &queries.packing, queries.stride, q_kind)?)
-            }
-            false => None,
-        },
-        d: match documents {
-            Some(tokens) => {
-                let kind = Kind::from(tokens.dtype());
-                Some(Returned::new(d_out.as_ref(), tokens, &held.packing, held.stride, kind)?)
-            }
-            None => None,
-        },
+        q: op.wants_q.then(|| returned(&q_out, &forward.q, &queries.packing, queries.stride)).transpose()?,
+        d: documents.map(|tokens| returned(&d_out, tokens, &held.packing, held.stride)).transpose()?,
     })
 }

@@ -10,8 +10,9 @@ use crate::arch::Path;
 use crate::device::{Caps, Unit};
 use crate::params::{
     AddParams, ApproxParams, CompactParams, EligibleParams, ForwardParams, GatherParams, GroupParams,
-    HiddenParams, JobsParams, MarkParams, Piece, ProjectParams, RankParams, RoughParams, RowsParams,
-    SelectParams, SumParams, TakeParams, TurnParams, UnitParams, WarpgroupParams, WeightParams,
+    HiddenParams, JobsParams, MarkParams, Piece, ProjectParams, PutParams, RankParams, RoughParams,
+    RowsParams, SelectParams, SumParams, TakeParams, TakeWinnersParams, TurnParams, UnitParams,
+    WarpgroupParams, WeightParams,
 };
 
 /// Element types, numbered as in `convert.cuh`.
@@ -621,6 +622,16 @@ pub(crate) fn take_rows(from: Kind, to: Kind, permuted: bool, normalize: bool) -
         ("kNormalize", normalize.into()),
     ];
     plain::<TakeParams>(kernels::TAKE_ROWS, 256, &constants)
+}
+
+/// `stored.cuh`.
+pub(crate) fn put_rows() -> Unit {
+    plain::<PutParams>(kernels::PUT_ROWS, 256, &[])
+}
+
+/// `backward/winners.cuh`.
+pub(crate) fn take_winners() -> Unit {
+    plain::<TakeWinnersParams>(kernels::TAKE_WINNERS, 256, &[])
 }
 
 /// `forward/sums.cuh`.

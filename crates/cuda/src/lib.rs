@@ -39,6 +39,6 @@ pub use arch::{Arch, Path};
 pub use backend::{CudaBackend, CudaOptions, Event, Measurement};
 pub use device::{Caps, Unit};
 pub use graph::Graph;
-pub use interop::{DeviceMemory, DeviceTensor};
+pub use interop::{DeviceMemory, DeviceTensor, DeviceWinners, GradientsInto};
 pub use shards::ShardedBackend;
 pub use variants::{prebuilt, variants};

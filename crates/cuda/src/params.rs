@@ -43,6 +43,19 @@ mirrored! {
 }
 
 mirrored! {
+    /// `stored.cuh`.
+    PutParams {
+        from: Address,
+        slots: Address,
+        to: Address,
+        count: u32,
+        width: u32,
+        stride: u32,
+        unused: u32,
+    }
+}
+
+mirrored! {
     /// `forward/params.cuh`.
     Job { tile: u32, document_begin: u32, document_end: u32, shift: u32 }
 }
@@ -297,6 +310,20 @@ mirrored! {
         documents: u32,
         k: u32,
         queries: u32,
+    }
+}
+
+mirrored! {
+    /// `backward/winners.cuh`.
+    TakeWinnersParams {
+        pairs: Pairs,
+        from: Address,
+        firsts: Address,
+        q_ids: Address,
+        d_ids: Address,
+        to: Address,
+        count: u32,
+        slots: u32,
     }
 }
 

@@ -238,6 +238,7 @@ fn common(caps: &Caps) -> Vec<Unit> {
     units.extend([config::plaid_rough(true), config::plaid_rough(false)]);
     units.extend([config::plaid_jobs(), config::plaid_rank()]);
     units.extend([config::forward_sum(), config::topk_select(), config::head_add()]);
+    units.extend([config::put_rows(), config::take_winners()]);
     units.extend(config::head_compact().0);
     once(units)
 }

@@ -21,7 +21,7 @@ macro_rules! on_a_gpu {
     )*};
 }
 
-on_a_gpu!(graphs, batches, interop, wrong_memory, conversion, out_of_memory);
+on_a_gpu!(graphs, batches, interop, training, foreign_winners, wrong_memory, conversion, out_of_memory);
 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]

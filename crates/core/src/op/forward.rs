@@ -262,6 +262,14 @@ impl<'a> Forward<'a> {
         Cost { flops: 2 * token_pairs * d, bytes: bytes + 4 * pairs }
     }
 
+    /// Winners of all pairs: elements of an [`Argmax`].
+    pub fn argmax_len(&self) -> usize {
+        match self.q.padded_len() {
+            Some(len) => self.pair_count() * len,
+            None => (0..self.pair_count()).map(|p| self.q.extent(self.pair(p).0)).sum(),
+        }
+    }
+
     /// An [`Argmax`] of the right layout, all `-1`.
     pub fn empty_argmax(&self) -> Argmax {
         match self.q.padded_len() {

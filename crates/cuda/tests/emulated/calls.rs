@@ -23,6 +23,16 @@ fn interop() {
 }
 
 #[test]
+fn training() {
+    paths().into_iter().for_each(|path| host::training(&backend(path)));
+}
+
+#[test]
+fn foreign_winners() {
+    host::foreign_winners(&backend(paths()[0]));
+}
+
+#[test]
 fn wrong_memory() {
     host::wrong_memory(&backend(paths()[0]));
 }

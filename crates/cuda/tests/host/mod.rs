@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use maxsim_core::{
     ApproxScore, Backend, Backward, Corpus, CorpusOptions, DType, DataBuf, Documents, Engine, Forward,
-    FromHidden, FromHiddenBackward, Op, Options, Output, Retrieve, RetrieveOptions, SearchOptions, TensorRef,
-    Tokens,
+    FromHidden, FromHiddenBackward, Op, Options, Output, Retrieve, RetrieveOptions, SearchOptions, Tensor,
+    TensorRef, Tokens,
 };
-use maxsim_cuda::{CudaBackend, ShardedBackend};
+use maxsim_cuda::{CudaBackend, DeviceMemory, GradientsInto, ShardedBackend};
 use maxsim_testkit::cases::Random;
 
 /// Tokens of queries and documents.
@@ -212,7 +212,7 @@ pub(crate) fn interop(backend: &CudaBackend) {
                 // SAFETY: the default stream is one.
                 unsafe { backend.wait_for_stream(0) }.unwrap();
                 backend
-                    .score_into(&Forward::maxsim(q_tokens, &documents, options), Some(&q), &mut scores)
+                    .score_into(&Forward::maxsim(q_tokens, &documents, options), Some(&q), &mut scores, None)
                     .unwrap();
                 // SAFETY: as above.
                 unsafe { backend.make_stream_wait(0) }.unwrap();
@@ -225,7 +225,7 @@ pub(crate) fn interop(backend: &CudaBackend) {
 
 /// Memory that is not what it has to be is refused, and nothing is launched.
 pub(crate) fn wrong_memory(backend: &CudaBackend) {
-    let memory = backend.allocate(1 << 12).unwrap();
+    let memory = backend.allocate(1 << 13).unwrap();
     let code = |address: u64, shape: &[usize], dtype| {
         // SAFETY: nothing is done with what is made.
         let made = unsafe { backend.borrow(address, shape, dtype) };
@@ -249,7 +249,7 @@ pub(crate) fn wrong_memory(backend: &CudaBackend) {
     let borrow = |shape: &[usize], dtype| unsafe { backend.borrow(memory.address(), shape, dtype) }.unwrap();
     let into = |op: &Forward<'_>, q: Option<&[usize]>, shape: &[usize], dtype| {
         let q = q.map(|shape| borrow(shape, DType::F16));
-        let error = backend.score_into(op, q.as_ref(), &mut borrow(shape, dtype)).unwrap_err();
+        let error = backend.score_into(op, q.as_ref(), &mut borrow(shape, dtype), None).unwrap_err();
         (error.code().as_str(), error.argument().unwrap_or_default().to_owned())
     };
     assert_eq!(into(&op, None, &[3, 6], DType::F32), wrong("ERR_SHAPE", "scores"));
@@ -257,7 +257,176 @@ pub(crate) fn wrong_memory(backend: &CudaBackend) {
     assert_eq!(into(&op, Some(&[2, 9, 16]), &[3, 7], DType::F32), wrong("ERR_SHAPE", "Q"));
     let winners = Options { argmax: true, ..Options::default() };
     let winners = Forward::maxsim(data.q(), data.d(), winners);
-    assert_eq!(into(&winners, None, &[3, 7], DType::F32).0, "ERR_UNSUPPORTED");
+    assert_eq!(into(&winners, None, &[3, 7], DType::F32), wrong("ERR_VALUE", "winners"));
+    let few = |count| {
+        // SAFETY: as above.
+        let mut few = unsafe { backend.borrow_winners(memory.address(), count) }.unwrap();
+        let error = backend.score_into(&winners, None, &mut borrow(&[3, 7], DType::F32), Some(&mut few));
+        error.unwrap_err().argument().unwrap().to_owned()
+    };
+    assert_eq!(few(3 * 7 * 9 - 1), "winners");
+    let gradients = |grad: &[usize], q: (&[usize], DType), d: (&[usize], DType)| {
+        let (mut q, mut d) = (borrow(q.0, q.1), borrow(d.0, d.1));
+        let into = GradientsInto { q: Some(&mut q), d: Some(&mut d) };
+        let error = backend.backward_into(&op, None, &borrow(grad, DType::F32), None, into).unwrap_err();
+        (error.code().as_str(), error.argument().unwrap_or_default().to_owned())
+    };
+    let (q, d) = ((&[3usize, 9, 16][..], DType::F16), (&[7usize, 20, 16][..], DType::F16));
+    assert_eq!(gradients(&[3, 6], q, d), wrong("ERR_SHAPE", "grad"));
+    assert_eq!(gradients(&[3, 7], (&[3, 8, 16], q.1), d), wrong("ERR_SHAPE", "gradient of Q"));
+    assert_eq!(gradients(&[3, 7], (&[9 * 3 * 16], q.1), d), wrong("ERR_SHAPE", "gradient of Q"));
+    assert_eq!(gradients(&[3, 7], q, (&[7, 20, 8], d.1)), wrong("ERR_SHAPE", "gradient of D"));
+    let (q, d) = ((&[3usize, 9, 16][..], DType::BF16), (&[7usize, 10, 16][..], DType::F32));
+    assert_eq!(gradients(&[3, 7], q, d), wrong("ERR_DTYPE", "gradient of Q"));
+}
+
+/// Winners and gradients in memory of the caller's: the bits of calls with host memory, whatever the layout.
+pub(crate) fn training(backend: &CudaBackend) {
+    for (dtypes, dim, at) in [
+        ((DType::F16, DType::F16), 32, 0usize),
+        ((DType::F16, DType::F16), 33, 2),
+        ((DType::BF16, DType::F32), 16, 8),
+        ((DType::F32, DType::F32), 7, 4),
+    ] {
+        let data = Data { d: Data::new("training", dim, dtypes.1).d, ..Data::new("training", dim, dtypes.0) };
+        let mut random = Random::named("training");
+        // Vectors begin anywhere, scores and winners where their 4 bytes may.
+        let room = at.next_multiple_of(4);
+        let placed = |bytes: Vec<u8>, at: usize| {
+            let memory = backend.allocate(bytes.len() + at).unwrap();
+            memory.write(&[vec![0xa5; at], bytes].concat()).unwrap();
+            memory
+        };
+        let memory = |bytes: Vec<u8>| placed(bytes, at);
+        let numbers = |bytes: &[u8]| placed(bytes.to_vec(), room);
+        let (q_memory, d_memory) = (memory(bytes(&data.q)), memory(bytes(&data.d)));
+        // SAFETY: the memory lives as long as the tensors, and calls are ordered by the backend's queue.
+        let borrow = |memory: &DeviceMemory, shape: &[usize], dtype| unsafe {
+            backend.borrow(memory.address() + at as u64, shape, dtype)
+        };
+        let (q_shape, d_shape) = ([QUERIES[0], QUERIES[1], dim], [DOCUMENTS[0], DOCUMENTS[1], dim]);
+        let q = borrow(&q_memory, &q_shape, dtypes.0).unwrap();
+        let d = borrow(&d_memory, &d_shape, dtypes.1).unwrap();
+        let (q_stand_in, d_stand_in) = (q.stand_in(), d.stand_in());
+        let q_mask: Vec<bool> = (0..QUERIES[0] * QUERIES[1]).map(|i| i % 4 != 2).collect();
+        let d_mask: Vec<bool> = (0..DOCUMENTS[0] * DOCUMENTS[1]).map(|i| i % 3 != 1).collect();
+        let offsets = [0u32, 4, 4, 27];
+        let queries = |data| -> [Tokens<'_>; 3] {
+            let padded = Tokens::padded(data, &q_shape).unwrap();
+            let packed = Tokens::packed(data, dim, &offsets[..]).unwrap();
+            [padded.clone(), padded.with_mask(&q_mask).unwrap(), packed]
+        };
+        let documents = |data| -> [Tokens<'_>; 3] {
+            let padded = Tokens::padded(data, &d_shape).unwrap();
+            let (some, masked) =
+                (padded.clone().with_lengths(&LENGTHS[..]), padded.clone().with_mask(&d_mask));
+            [padded, some.unwrap(), masked.unwrap()]
+        };
+        for (case, (host_q, there_q)) in queries(&data.q).into_iter().zip(queries(&q_stand_in)).enumerate() {
+            for (host_d, there_d) in documents(&data.d).into_iter().zip(documents(&d_stand_in)) {
+                // SAFETY: as above.
+                let adopted = unsafe { backend.adopt(&there_d, &d, false) }.unwrap();
+                let options = Options { normalize: case == 1, argmax: true, ..Options::default() };
+                let (first, second) = (vec![2u32, 0, 2, 1, 0], vec![6u32, 2, 0, 3, 6]);
+                let pairs =
+                    |q, d| Forward::score_pairs(q, d, first.clone(), second.clone(), options).unwrap();
+                let forwards = [
+                    (
+                        Forward::maxsim(host_q.clone(), host_d.clone(), options),
+                        Forward::maxsim(there_q.clone(), &adopted, options),
+                    ),
+                    (
+                        pairs(host_q.clone(), Documents::Tokens(host_d.clone())),
+                        pairs(there_q.clone(), Documents::Resident(&adopted)),
+                    ),
+                ];
+                for (host, there) in forwards {
+                    let what = format!("{dtypes:?} d={dim} queries {case} {:?}", host.pairing);
+                    let Output::Scores(expected) = run(backend, &Op::Forward(host.clone())) else {
+                        unreachable!()
+                    };
+                    let argmax = expected.argmax.unwrap();
+                    let scores_memory = numbers(bytemuck::cast_slice(&vec![0f32; expected.values.len()]));
+                    let winners_memory = numbers(bytemuck::cast_slice(&vec![0i32; argmax.values.len()]));
+                    // SAFETY: as above.
+                    let (mut scores, mut winners) = unsafe {
+                        let at = |memory: &DeviceMemory| memory.address() + room as u64;
+                        (
+                            backend.borrow(at(&scores_memory), &expected.shape, DType::F32).unwrap(),
+                            backend.borrow_winners(at(&winners_memory), argmax.values.len()).unwrap(),
+                        )
+                    };
+                    backend.score_into(&there, Some(&q), &mut scores, Some(&mut winners)).unwrap();
+                    let read = |memory: &DeviceMemory| memory.read().unwrap();
+                    assert_eq!(
+                        read(&scores_memory)[room..],
+                        *bytemuck::cast_slice::<f32, u8>(&expected.values),
+                        "{what}"
+                    );
+                    assert_eq!(
+                        read(&winners_memory)[room..],
+                        *bytemuck::cast_slice::<i32, u8>(&argmax.values),
+                        "{what}"
+                    );
+                    let grad: Vec<f32> = expected.values.iter().map(|_| random.normal()).collect();
+                    let grad_memory = numbers(bytemuck::cast_slice(&grad));
+                    let Output::Gradients(expected) = run(backend, &Op::Backward(Backward::new(host, &grad)))
+                    else {
+                        unreachable!()
+                    };
+                    for given in [true, false] {
+                        // What was there before must not show through.
+                        let (to_q, to_d) = (
+                            memory(vec![0x3c; bytes(&data.q).len()]),
+                            memory(vec![0x3c; bytes(&data.d).len()]),
+                        );
+                        let mut grad_q = borrow(&to_q, &q_shape, dtypes.0).unwrap();
+                        let mut grad_d = borrow(&to_d, &d_shape, dtypes.1).unwrap();
+                        // SAFETY: as above.
+                        let grad = unsafe {
+                            backend.borrow(grad_memory.address() + room as u64, &[grad.len()], DType::F32)
+                        };
+                        let grad = grad.unwrap();
+                        let into = GradientsInto { q: Some(&mut grad_q), d: Some(&mut grad_d) };
+                        backend
+                            .backward_into(&there, Some(&q), &grad, given.then_some(&winners), into)
+                            .unwrap();
+                        let same = |memory, tensor: &Option<Tensor>| {
+                            read(memory)[at..] == bytes(tensor.as_ref().unwrap().data())
+                        };
+                        assert!(same(&to_q, &expected.q), "{what} given={given}: gradient of Q");
+                        assert!(same(&to_d, &expected.d), "{what} given={given}: gradient of D");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Winners that are no tokens of their documents count as none, and nothing is read there.
+pub(crate) fn foreign_winners(backend: &CudaBackend) {
+    let data = Data::new("foreign", 16, DType::F32);
+    let op = Forward::maxsim(data.q(), data.d(), Options::default());
+    let count = op.argmax_len();
+    let grad = backend.allocate(op.pair_count() * 4).unwrap();
+    grad.write(bytemuck::cast_slice(&vec![1f32; op.pair_count()])).unwrap();
+    let winners_memory = backend.allocate(count * 4).unwrap();
+    let to = backend.allocate(data.q().slots() * 16 * 4).unwrap();
+    // SAFETY: the memory lives as long as the tensors, and calls are ordered by the backend's queue.
+    let (grad, winners, mut q) = unsafe {
+        (
+            backend.borrow(grad.address(), &[3, 7], DType::F32).unwrap(),
+            backend.borrow_winners(winners_memory.address(), count).unwrap(),
+            backend.borrow(to.address(), &[QUERIES[0], QUERIES[1], 16], DType::F32).unwrap(),
+        )
+    };
+    for foreign in [-1i32, -2, 20, i32::MAX, i32::MIN] {
+        winners_memory.write(bytemuck::cast_slice(&vec![foreign; count])).unwrap();
+        to.write(&vec![0x3c; to.bytes()]).unwrap();
+        let into = GradientsInto { q: Some(&mut q), d: None };
+        backend.backward_into(&op, None, &grad, Some(&winners), into).unwrap();
+        assert!(to.read().unwrap().iter().all(|&byte| byte == 0), "{foreign}");
+    }
 }
 
 /// Documents that the device normalises and stores in another type have the bits that the host gives them.
